@@ -1,0 +1,240 @@
+"""From placed stays to the lists of actions that a run executes.
+
+A run is `prologue`, `first`, then `steady` or `commit` once a step, and `flush` before it pauses or ends. All five come
+from one steady step, so a region has the same offset in each of them and one list can follow another.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from outsize.plan import layout as names
+from outsize.plan.actions import (
+    Acquire,
+    Action,
+    Commit,
+    Compute,
+    Fetch,
+    Release,
+    Update,
+    Work,
+    WriteBack,
+    format_actions,
+    parse_actions,
+)
+from outsize.plan.memory import Placement
+
+_SECTIONS = ("prologue", "first", "steady", "commit", "flush")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPlan:
+    """The lists of one run.
+
+    Attributes:
+        arena_bytes: size of the host arena that all offsets lie in.
+        prologue: brings in what is resident between steps.
+        first: a step without a pending gradient: weights are derived from the masters.
+        steady: a step that first applies the gradient of the step before.
+        commit: a steady step that also makes that update durable.
+        flush: applies the pending gradient, commits, and empties the arena.
+    """
+
+    arena_bytes: int
+    prologue: tuple[Action, ...]
+    first: tuple[Action, ...]
+    steady: tuple[Action, ...]
+    commit: tuple[Action, ...]
+    flush: tuple[Action, ...]
+
+    @property
+    def commits_every_step(self) -> bool:
+        """Whether every steady step ends durable without a single extra write."""
+        return _writes(self.steady) == _writes(self.commit)
+
+    def to_text(self) -> str:
+        """Return the plan as text: a header line, then one action a line under each list's name."""
+        parts = [f"arena_bytes {self.arena_bytes}\n"]
+        for name, actions in zip(_SECTIONS, self._lists(), strict=True):
+            parts += [f"[{name}]\n", format_actions(actions)]
+        return "".join(parts)
+
+    def _lists(self) -> tuple[tuple[Action, ...], ...]:
+        return (self.prologue, self.first, self.steady, self.commit, self.flush)
+
+    @staticmethod
+    def from_text(text: str) -> "StepPlan":
+        """Read what `to_text` wrote.
+
+        Raises:
+            ValueError: the text is no plan; the message names the line.
+        """
+        header, *rest = text.splitlines(keepends=True)
+        sections: dict[str, list[str]] = {}
+        for line in rest:
+            if line.startswith("["):
+                sections[line.strip()[1:-1]] = current = []
+            else:
+                current.append(line)
+        if not header.startswith("arena_bytes ") or tuple(sections) != _SECTIONS:
+            raise ValueError("the text has not the sections of a plan")
+        lists = {name: parse_actions("".join(lines)) for name, lines in sections.items()}
+        return StepPlan(arena_bytes=int(header.split()[1]), **lists)
+
+
+def build_plan(work: Sequence[Work], placement: Placement) -> StepPlan:
+    """Return the lists of a run whose steady step does `work` with the stays of `placement`."""
+    prologue = tuple(_prologue(placement, len(work)))
+    steady = tuple(_steady(work, placement))
+    return StepPlan(
+        arena_bytes=placement.arena_bytes,
+        prologue=prologue,
+        first=tuple(_first(steady)),
+        steady=steady,
+        commit=tuple(_commit(steady)),
+        flush=tuple(_flush(steady, prologue)),
+    )
+
+
+def build_pass(work: Sequence[Work], placement: Placement) -> tuple[int, tuple[Action, ...]]:
+    """Return arena size and list of a pass that starts and ends with an empty arena, such as an evaluation."""
+    prologue = tuple(_prologue(placement, len(work)))
+    actions = (*prologue, *_steady(work, placement))
+    live = _resident_after(actions)
+    return placement.arena_bytes, (*actions, *(Release(region, "host") for region in live))
+
+
+def _steady(work: Sequence[Work], placement: Placement) -> Iterator[Action]:
+    num_slots = len(work)
+    starts: list[list[tuple[bool, int, Action]]] = [[] for _ in work]
+    writes: list[list[Action]] = [[] for _ in work]
+    stops: list[list[Action]] = [[] for _ in work]
+    for stay, offset in zip(placement.stays, placement.offsets_bytes, strict=True):
+        if stay.permanent:
+            continue
+        starts[stay.start].append((stay.fetch, stay.first, _bring(stay.region, stay.fetch, offset)))
+        stops[stay.stop % num_slots].append(Release(stay.region, "host"))
+        if stay.write_back:
+            assert stay.written is not None
+            writes[stay.written % num_slots].append(WriteBack(stay.region, "host", "disk"))
+    for slot, action in enumerate(work):
+        yield from (bring for *_, bring in sorted(starts[slot], key=lambda entry: entry[:2]))
+        yield action
+        yield from writes[slot]
+        yield from stops[slot]
+
+
+def _bring(region: str, fetch: bool, offset: int) -> Acquire | Fetch:
+    return Fetch(region, "disk", "host", offset) if fetch else Acquire(region, "host", offset)
+
+
+def _prologue(placement: Placement, num_slots: int) -> Iterator[Action]:
+    """Bring in what is resident at the first slot; only state has content then."""
+    entries = [
+        (stay.first, stay.region, offset)
+        for stay, offset in zip(placement.stays, placement.offsets_bytes, strict=True)
+        if stay.permanent or stay.stop >= num_slots
+    ]
+    for _, region, offset in sorted(entries):
+        yield _bring(region, names.is_durable(region), offset)
+
+
+def _first(steady: Iterable[Action]) -> Iterator[Action]:
+    """The steady step without a pending gradient: nothing of the state changes, so none of it is written."""
+    updating = {a.layer for a in steady if isinstance(a, Update)}
+    for action in steady:
+        match action:
+            case Update(layer, span, _):
+                yield Update(layer, span, "derive")
+            case Fetch(region, _, target, offset) if _is_pending(region, updating):
+                yield Acquire(region, target, offset)
+            case WriteBack(region, _, _) if names.is_durable(region):
+                pass
+            case Compute(layer, "backward", _):
+                updating.discard(layer)
+                yield action
+            case _:
+                yield action
+
+
+def _is_pending(region: str, layers: set[int]) -> bool:
+    return names.role(region) == "gradient" and int(region.split("/")[1]) in layers
+
+
+def _commit(steady: Sequence[Action]) -> Iterator[Action]:
+    """The steady step plus a write of every state region that it would only keep, and the commit itself.
+
+    The commit comes after the backward of the last block, when the writes have had time to finish.
+    """
+    written = {a.region for a in steady if isinstance(a, WriteBack)}
+    place = _commit_place(steady)
+    for index, action in enumerate(steady):
+        yield action
+        if isinstance(action, Update):
+            region = names.state(action.layer, action.span)
+            if region not in written:
+                yield WriteBack(region, "host", "disk")
+        if index == place:
+            yield Commit()
+
+
+def _commit_place(steady: Sequence[Action]) -> int:
+    """Index of the action to commit after: the last of the first layer below the head to go backward."""
+    backward = [i for i, a in enumerate(steady) if isinstance(a, Compute) and a.phase == "backward"]
+    head = max(a.layer for a in steady if isinstance(a, Compute))
+    below = [i for i in backward if _layer(steady[i]) == head - 1]
+    return (below or backward)[-1]
+
+
+def _layer(action: Action) -> int:
+    assert isinstance(action, Compute)
+    return action.layer
+
+
+def _flush(steady: Sequence[Action], prologue: Sequence[Action]) -> Iterator[Action]:
+    """The updates of a steady step alone, then a commit, then an empty arena."""
+    last_use = {
+        region: index
+        for index, action in enumerate(steady)
+        if isinstance(action, Update)
+        for region in _update_regions(action)
+    }
+    last = max(last_use.values(), default=-1)
+    live = dict.fromkeys(_resident_after(prologue))
+    written = {a.region for a in steady[: last + 1] if isinstance(a, WriteBack)}
+    for index, action in enumerate(steady[: last + 1]):
+        match action:
+            case Update(layer, span, _):
+                yield action
+                region = names.state(layer, span)
+                if region not in written:
+                    yield WriteBack(region, "host", "disk")
+            case Acquire(region, _, _) | Fetch(region, _, _, _) if last_use.get(region, -1) > index:
+                live[region] = None
+                yield action
+            case WriteBack(region, _, _) if names.is_durable(region):
+                yield action
+            case Release(region, _) if region in live:
+                del live[region]
+                yield action
+    yield Commit()
+    yield from (Release(region, "host") for region in live)
+
+
+def _update_regions(action: Update) -> tuple[str, str, str]:
+    layer = action.layer
+    return names.state(layer, action.span), names.gradient(layer), names.weights(layer)
+
+
+def _resident_after(actions: Iterable[Action]) -> tuple[str, ...]:
+    live: dict[str, None] = {}
+    for action in actions:
+        match action:
+            case Acquire(region, _, _) | Fetch(region, _, _, _):
+                live[region] = None
+            case Release(region, _):
+                live.pop(region, None)
+    return tuple(live)
+
+
+def _writes(actions: Iterable[Action]) -> int:
+    return sum(isinstance(a, WriteBack) for a in actions)

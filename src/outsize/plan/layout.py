@@ -1,0 +1,200 @@
+"""Where the bytes of every tensor lie: regions, spans and extents.
+
+A layer's tensors are laid end to end in one padded run of elements. `weights/L` and `gradient/L` hold that run in the
+compute dtype; `state/L/S` holds one span of it as fp32 master, first and second moment. A span is a fixed number of
+elements, so that an update touches a few MiB whatever the layer's size.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from outsize.quantities import align_up
+from outsize.spec.model import LayerSpec, ModelSpec
+from outsize.spec.tensor import DTYPE_BYTES, PAGE_BYTES, TENSOR_ALIGNMENT_BYTES, TensorSpec
+from outsize.spec.workload import TrainWorkload
+
+STATE_COMPONENTS = ("master", "exp_avg", "exp_avg_sq")
+NORM_SPAN_ELEMENTS = 64 * 2**20
+"""Tensors above this many elements have their norm taken in spans of it, so that the fp32 copy is at most 256 MiB."""
+
+_ALIGN_ELEMENTS = TENSOR_ALIGNMENT_BYTES // 2
+"""Elements between tensor starts: 64 bytes in the narrowest compute dtype."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A tensor at an element offset of its layer's run."""
+
+    tensor: TensorSpec
+    start: int
+
+    @property
+    def stop(self) -> int:
+        """First element after the tensor."""
+        return self.start + self.tensor.num_elements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """The part of one tensor that lies in one span.
+
+    Attributes:
+        placed: the tensor.
+        start: first element of the part, counted from the start of the layer's run.
+        stop: first element after it.
+    """
+
+    placed: Placed
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerLayout:
+    """The run of elements of one layer, cut into spans of `span_elements`."""
+
+    layer: LayerSpec
+    span_elements: int
+
+    @cached_property
+    def tensors(self) -> tuple[Placed, ...]:
+        """Every tensor at its offset."""
+        placed, start = [], 0
+        for tensor in self.layer.tensors:
+            placed.append(Placed(tensor=tensor, start=start))
+            start = align_up(start + tensor.num_elements, _ALIGN_ELEMENTS)
+        return tuple(placed)
+
+    @cached_property
+    def num_elements(self) -> int:
+        """Elements of the run, padding included."""
+        return align_up(self.tensors[-1].stop, _ALIGN_ELEMENTS) if self.tensors else 0
+
+    @property
+    def num_spans(self) -> int:
+        """Number of spans; the last one may be shorter."""
+        return -(-self.num_elements // self.span_elements)
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Return the first element of span `index` and the first one after it."""
+        start = index * self.span_elements
+        return start, min(start + self.span_elements, self.num_elements)
+
+    def pieces(self, index: int) -> tuple[Piece, ...]:
+        """Return the parts of tensors that lie in span `index`, in order."""
+        start, stop = self.span(index)
+        return tuple(
+            Piece(placed=p, start=max(p.start, start), stop=min(p.stop, stop))
+            for p in self.tensors
+            if p.start < stop and p.stop > start and p.tensor.num_elements
+        )
+
+    def component_bytes(self, index: int) -> int:
+        """Bytes between the components of `state/L/index`: one fp32 number an element, page-aligned."""
+        start, stop = self.span(index)
+        return align_up(4 * (stop - start), PAGE_BYTES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Sizes of all regions of a model under a workload.
+
+    Attributes:
+        span_elements: elements of one span of optimizer state.
+    """
+
+    model: ModelSpec
+    workload: TrainWorkload
+    span_elements: int
+
+    @cached_property
+    def layers(self) -> tuple[LayerLayout, ...]:
+        """One layout per layer of the model."""
+        return tuple(
+            LayerLayout(layer=layer, span_elements=self.span_elements) for layer in self.model.layers
+        )
+
+    @cached_property
+    def region_bytes(self) -> dict[str, int]:
+        """Size of every region by name, in bytes, page-aligned."""
+        sizes: dict[str, int] = {}
+        item = DTYPE_BYTES[self.workload.dtype]
+        for index, layer in enumerate(self.layers):
+            run_bytes = align_up(layer.num_elements * item, PAGE_BYTES)
+            if run_bytes:
+                sizes[weights(index)] = sizes[gradient(index)] = run_bytes
+                sizes[norm_copy(index)] = _norm_copy_bytes(layer)
+            for span in range(layer.num_spans):
+                sizes[state(index, span)] = len(STATE_COMPONENTS) * layer.component_bytes(span)
+        hidden_bytes = align_up(
+            self.workload.micro_batch_tokens * self.model.hidden_size * item, PAGE_BYTES
+        )
+        for micro_batch in range(self.workload.num_micro_batches):
+            for index in range(1, len(self.layers)):
+                sizes[boundary(index, micro_batch)] = hidden_bytes
+            sizes[boundary_gradient(micro_batch)] = hidden_bytes
+            if self.model.tied is not None:
+                sizes[tied_rows(micro_batch)] = self.tied_rows_bytes
+        return sizes
+
+    @property
+    def tied_rows_bytes(self) -> int:
+        """Bytes of the head's gradient rows of every token that a step can contain."""
+        rows = min(self.model.vocab_size, self.workload.tokens_per_step)
+        row_bytes = self.model.hidden_size * DTYPE_BYTES[self.workload.dtype]
+        return align_up(rows * row_bytes, PAGE_BYTES)
+
+    @cached_property
+    def state_bytes(self) -> int:
+        """Bytes of masters and moments of the whole model, one copy."""
+        return sum(size for name, size in self.region_bytes.items() if is_durable(name))
+
+
+def _norm_copy_bytes(layer: LayerLayout) -> int:
+    largest = max(placed.tensor.num_elements for placed in layer.tensors)
+    return align_up(4 * min(largest, NORM_SPAN_ELEMENTS), PAGE_BYTES)
+
+
+def weights(layer: int) -> str:
+    """Name of the region of a layer's compute weights."""
+    return f"weights/{layer}"
+
+
+def gradient(layer: int) -> str:
+    """Name of the region of a layer's gradient."""
+    return f"gradient/{layer}"
+
+
+def state(layer: int, span: int) -> str:
+    """Name of the region of one span of a layer's master and moments."""
+    return f"state/{layer}/{span}"
+
+
+def boundary(layer: int, micro_batch: int) -> str:
+    """Name of the region of the hidden state that enters `layer`."""
+    return f"boundary/{layer}/{micro_batch}"
+
+
+def boundary_gradient(micro_batch: int) -> str:
+    """Name of the region of the gradient that flows back through the layers."""
+    return f"boundary_gradient/{micro_batch}"
+
+
+def tied_rows(micro_batch: int) -> str:
+    """Name of the region of one micro-batch's head gradient at the rows that the step's tokens use."""
+    return f"tied_rows/{micro_batch}"
+
+
+def norm_copy(layer: int) -> str:
+    """Name of the region that holds one tensor of a layer's gradient in fp32 while its norm is taken."""
+    return f"norm_copy/{layer}"
+
+
+def role(region: str) -> str:
+    """Return the role of a region: the first part of its name."""
+    return region.partition("/")[0]
+
+
+def is_durable(region: str) -> bool:
+    """Tell whether a region's bytes are part of the training state that a commit makes durable."""
+    return role(region) == "state"

@@ -1,0 +1,206 @@
+"""What stays in host memory and what leaves it, decided from the known order of use.
+
+The whole list is known ahead and repeats every step, so residency is no cache with a guess: when room is needed, the
+region whose next use is farthest away leaves (Belady, 1966, "A study of replacement algorithms"). The list is walked
+period after period until what is resident at its end no longer changes; that period is the steady state.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from outsize.plan.schedule import Use
+
+_MAX_PERIODS = 12
+
+
+class DoesNotFitError(Exception):
+    """One action alone needs more than the capacity; not shown to users, the search answers it."""
+
+    def __init__(self, needed_bytes: int) -> None:
+        self.needed_bytes = needed_bytes
+        super().__init__(f"one action needs {needed_bytes} bytes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stay:
+    """One uninterrupted stay of a region in host memory, on the circle of `num_slots` slots.
+
+    Attributes:
+        region: its name.
+        size_bytes: its size.
+        first: slot of its first use, in [0, num_slots).
+        last: slot of its last use; at or beyond num_slots when the stay goes on into the next period.
+        fetch: whether its content comes from disk.
+        written: slot of the last change of its content during the stay; None when it is only read.
+        write_back: whether its content is still needed after the stay.
+        permanent: whether it never leaves; first and last then span the whole circle.
+        start: slot before which room is made; not after `first`.
+        stop: last slot that it occupies; not before `last`.
+    """
+
+    region: str
+    size_bytes: int
+    first: int
+    last: int
+    fetch: bool
+    written: int | None
+    write_back: bool
+    permanent: bool = False
+    start: int
+    stop: int
+
+
+@dataclass(slots=True)
+class _Open:
+    """A stay that has not ended yet; slots count from the start of the first period."""
+
+    first: int
+    fetch: bool
+    last: int
+    written: int | None = None
+
+
+def steady_stays(
+    slots: Sequence[tuple[Use, ...]], sizes: Mapping[str, int], capacity_bytes: int
+) -> tuple[Stay, ...]:
+    """Return the stays of the steady period of a list that repeats forever.
+
+    Args:
+        slots: what each action of the list touches.
+        sizes: bytes of every region.
+        capacity_bytes: the most that may be resident during any action.
+
+    Raises:
+        DoesNotFitError: one action alone needs more than `capacity_bytes`.
+    """
+    walk = _Walk(slots, sizes, capacity_bytes)
+    seen = None
+    for _ in range(_MAX_PERIODS):
+        walk.one_period()
+        state = walk.state()
+        if state == seen:
+            return walk.last_period()
+        seen = state
+    walk.forget_at_the_end = True
+    walk.one_period()
+    walk.one_period()
+    return walk.last_period()
+
+
+class _Walk:
+    """Walks the list with a set of resident regions and records stays as they end."""
+
+    def __init__(
+        self, slots: Sequence[tuple[Use, ...]], sizes: Mapping[str, int], capacity_bytes: int
+    ) -> None:
+        self._slots = slots
+        self._sizes = sizes
+        self._capacity_bytes = capacity_bytes
+        self._next = _next_uses(slots)
+        self._open: dict[str, _Open] = {}
+        self._used_bytes = 0
+        self._next_of: dict[str, int] = {}
+        self._ended: list[Stay] = []
+        self._period = 0
+        self.forget_at_the_end = False
+
+    def one_period(self) -> None:
+        self._ended = []
+        for index, slot in enumerate(self._slots):
+            self._visit(index, slot)
+        if self.forget_at_the_end:
+            for region in list(self._open):
+                self._end(region, write_back=True)
+        self._period += 1
+
+    def _visit(self, index: int, slot: tuple[Use, ...]) -> None:
+        now = self._period * len(self._slots) + index
+        needed = {use.region for use in slot}
+        missing_bytes = sum(self._sizes[r] for r in needed if r not in self._open)
+        self._make_room(missing_bytes, needed)
+        for use in slot:
+            stay = self._open.get(use.region)
+            if stay is None:
+                stay = _Open(first=now, fetch=use.mode != "write", last=now)
+                self._open[use.region] = stay
+                self._used_bytes += self._sizes[use.region]
+            stay.last = now
+            if use.mode != "read":
+                stay.written = now
+            self._next_of[use.region] = now + self._next[index][use.region][0]
+        for use in slot:
+            if self._next[index][use.region][1] == "write":
+                self._end(use.region, write_back=False)
+
+    def _make_room(self, missing_bytes: int, needed: set[str]) -> None:
+        while self._used_bytes + missing_bytes > self._capacity_bytes:
+            candidates = self._open.keys() - needed
+            if not candidates:
+                raise DoesNotFitError(sum(self._sizes[r] for r in needed))
+            farthest = max(candidates, key=lambda r: (self._next_of[r], r))
+            self._end(farthest, write_back=True)
+
+    def _end(self, region: str, *, write_back: bool) -> None:
+        stay = self._open.pop(region)
+        self._used_bytes -= self._sizes[region]
+        self._ended.append(
+            self._stay(region, stay, write_back=write_back and stay.written is not None)
+        )
+
+    def _stay(self, region: str, stay: _Open, *, write_back: bool) -> Stay:
+        count = len(self._slots)
+        turn = stay.first // count * count
+        first, last = stay.first - turn, stay.last - turn
+        return Stay(
+            region=region,
+            size_bytes=self._sizes[region],
+            first=first,
+            last=last,
+            fetch=stay.fetch,
+            written=None if stay.written is None else stay.written - turn,
+            write_back=write_back,
+            start=first,
+            stop=last,
+        )
+
+    def state(self) -> frozenset[tuple[str, bool]]:
+        return frozenset((region, stay.written is not None) for region, stay in self._open.items())
+
+    def last_period(self) -> tuple[Stay, ...]:
+        """Return the stays that ended in the last period, and the permanent ones."""
+        count = len(self._slots)
+        period_start = (self._period - 1) * count
+        permanent = [
+            replace(
+                self._stay(region, stay, write_back=False),
+                first=0, last=count - 1, start=0, stop=count - 1, fetch=True, permanent=True,
+            )
+            for region, stay in self._open.items()
+            if stay.first < period_start
+        ]
+        return (*permanent, *self._ended)
+
+
+def _next_uses(slots: Sequence[tuple[Use, ...]]) -> list[dict[str, tuple[int, str]]]:
+    """For every slot and region: slots until its next use on the circle, and that use's mode."""
+    count = len(slots)
+    upcoming: dict[str, tuple[int, str]] = {}
+    result: list[dict[str, tuple[int, str]]] = [{} for _ in slots]
+    for position in range(2 * count - 1, -1, -1):
+        index = position % count
+        if position < count:
+            result[index] = {
+                use.region: (upcoming[use.region][0] - position, upcoming[use.region][1])
+                for use in slots[index]
+            }
+        for use in slots[index]:
+            upcoming[use.region] = (position, use.mode)
+    return result
+
+
+def moved_bytes(stays: Iterable[Stay]) -> tuple[int, int]:
+    """Return the bytes that the stays read from disk and write to it in one period."""
+    stays = tuple(stays)
+    read = sum(s.size_bytes for s in stays if s.fetch and not s.permanent)
+    written = sum(s.size_bytes for s in stays if s.write_back)
+    return read, written

@@ -1,0 +1,116 @@
+"""The compute-only list of one train step, and which regions each action touches.
+
+Layer by layer, all micro-batches. The optimizer update of a layer is deferred to the next step's forward, right before
+the layer runs: the global gradient norm is then known, and the update's traffic hides behind the forward of the layer
+before. `uses` is the single source of truth about reads and writes; every later pass asks it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from outsize.plan import layout as names
+from outsize.plan.actions import Compute, Update, UpdateKind, Work
+from outsize.plan.layout import Layout
+
+Mode = Literal["read", "modify", "write"]
+"""`write` makes the whole content new; `modify` needs the old one and changes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One region that an action touches."""
+
+    region: str
+    mode: Mode
+
+
+def train_step(layout: Layout, kind: UpdateKind = "optimizer") -> tuple[Work, ...]:
+    """Return one train step: pending updates merged into the forward, then the backward.
+
+    The spans of a layer's update are dealt out between the micro-batches of the layer before, so that their transfers
+    and the layer's arithmetic overlap with a small arena.
+    """
+    head = len(layout.layers) - 1
+    micro_batches = range(layout.workload.num_micro_batches)
+    actions: list[Work] = list(_updates(layout, 0, kind))
+    for layer in range(head):
+        following = list(_updates(layout, layer + 1, kind))
+        for m in micro_batches:
+            actions.append(Compute(layer, "forward", m))
+            actions += _share(following, m, len(micro_batches))
+    for layer in range(head, -1, -1):
+        actions += (Compute(layer, "backward", m) for m in micro_batches)
+        if layout.workload.clip and layout.layers[layer].num_elements:
+            actions.append(Compute(layer, "gradient_norm", 0))
+    return tuple(actions)
+
+
+def evaluate_step(layout: Layout) -> tuple[Work, ...]:
+    """Return the forward of one step and the loss of each micro-batch, without any gradient."""
+    head = len(layout.layers) - 1
+    actions: list[Work] = []
+    for layer in range(head + 1):
+        actions += _updates(layout, layer, "derive")
+        phase: Literal["forward", "evaluate"] = "evaluate" if layer == head else "forward"
+        actions += (Compute(layer, phase, m) for m in range(layout.workload.num_micro_batches))
+    return tuple(actions)
+
+
+def _updates(layout: Layout, layer: int, kind: UpdateKind) -> Iterator[Work]:
+    return (Update(layer, span, kind) for span in range(layout.layers[layer].num_spans))
+
+
+def _share(items: list[Work], index: int, count: int) -> list[Work]:
+    return items[index * len(items) // count : (index + 1) * len(items) // count]
+
+
+def uses(layout: Layout, action: Work) -> tuple[Use, ...]:
+    """Return the regions that an action touches and how."""
+    match action:
+        case Update(layer, span, kind):
+            return _update_uses(layer, span, kind)
+        case Compute(layer, "forward", m):
+            return (*_input_uses(layout, layer, m), Use(names.boundary(layer + 1, m), "write"))
+        case Compute(layer, "evaluate", m):
+            return (*_input_uses(layout, layer, m), *_tied_table(layout))
+        case Compute(layer, "gradient_norm", _):
+            return (Use(names.gradient(layer), "read"), Use(names.norm_copy(layer), "write"))
+        case Compute(layer, _, m):
+            return _backward_uses(layout, layer, m)
+
+
+def _update_uses(layer: int, span: int, kind: UpdateKind) -> tuple[Use, ...]:
+    weights = Use(names.weights(layer), "modify" if span else "write")
+    if kind == "derive":
+        return (Use(names.state(layer, span), "read"), weights)
+    pending = Use(names.gradient(layer), "read")
+    return (Use(names.state(layer, span), "modify"), pending, weights)
+
+
+def _input_uses(layout: Layout, layer: int, m: int) -> tuple[Use, ...]:
+    own = (Use(names.weights(layer), "read"),) if layout.layers[layer].num_elements else ()
+    return own if layer == 0 else (*own, Use(names.boundary(layer, m), "read"))
+
+
+def _tied_table(layout: Layout) -> tuple[Use, ...]:
+    return (Use(names.weights(0), "read"),) if layout.model.tied is not None else ()
+
+
+def _backward_uses(layout: Layout, layer: int, m: int) -> tuple[Use, ...]:
+    head, tied = len(layout.layers) - 1, layout.model.tied is not None
+    accumulate: Mode = "modify" if m else "write"
+    found = list(_input_uses(layout, layer, m))
+    found.append(Use(names.boundary_gradient(m), "write" if layer == head else "modify"))
+    if layer == 0:
+        found += (Use(names.tied_rows(m), "read"),) if tied else ()
+        accumulate = "modify" if tied else accumulate
+    elif layer == head and tied:
+        found += (
+            *_tied_table(layout),
+            Use(names.gradient(0), accumulate),
+            Use(names.tied_rows(m), "write"),
+        )
+    if layout.layers[layer].num_elements:
+        found.append(Use(names.gradient(layer), accumulate))
+    return tuple(found)

@@ -1,0 +1,97 @@
+"""Choose the plan of a step: the fastest by simulation among all that fit the arena.
+
+What is searched is how much of the arena residency may use and how much transfers in flight may use. The lists are made
+and simulated for each split; equal times are told apart by the bytes that move.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from outsize.plan.actions import Work
+from outsize.plan.build import StepPlan, build_pass, build_plan
+from outsize.plan.layout import Layout
+from outsize.plan.memory import Placement, place
+from outsize.plan.prefetch import overlap_transfers
+from outsize.plan.residency import DoesNotFitError, steady_stays
+from outsize.plan.schedule import evaluate_step, train_step, uses
+from outsize.plan.simulate import Prediction, simulate
+from outsize.plan.verify import verify_pass, verify_plan
+from outsize.spec.machine import LayerCost, MachineProfile
+
+_RESERVES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)
+"""Fractions of the arena that residency leaves to transfers in flight."""
+
+_SHRINK_ROUNDS = 10
+_WINDOW_BYTES = 256 * 2**20
+"""The most that reads run ahead or writes run behind, where there is room for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """A verified plan and what it is predicted to take."""
+
+    plan: StepPlan
+    prediction: Prediction
+
+
+def plan_train_step(
+    layout: Layout,
+    arena_bytes: int,
+    machine: MachineProfile,
+    costs: Mapping[str, LayerCost],
+) -> PlannedStep:
+    """Return the fastest verified plan whose arena is at most `arena_bytes`.
+
+    Raises:
+        DoesNotFitError: no plan fits; `needed_bytes` is what the largest single action needs.
+    """
+    work = train_step(layout)
+    best: PlannedStep | None = None
+    failure: DoesNotFitError | None = None
+    for reserve in _RESERVES:
+        try:
+            placement = _fit(layout, work, arena_bytes, reserve)
+        except DoesNotFitError as error:
+            failure = failure or error
+            continue
+        plan = build_plan(work, placement)
+        prediction = simulate(plan.steady, layout, machine, costs, repeats=True)
+        found = PlannedStep(plan=plan, prediction=prediction)
+        if best is None or _rank(found) < _rank(best):
+            best = found
+    if best is None:
+        assert failure is not None
+        raise failure
+    verify_plan(best.plan, layout)
+    return best
+
+
+def plan_evaluation(layout: Layout, arena_bytes: int) -> StepPlan | tuple[int, tuple[object, ...]]:
+    """Return arena size and verified list of one evaluation of a step's rows.
+
+    Raises:
+        DoesNotFitError: it does not fit `arena_bytes`.
+    """
+    work = evaluate_step(layout)
+    size, actions = build_pass(work, _fit(layout, work, arena_bytes, 0.1))
+    verify_pass(actions, layout, size)
+    return size, actions
+
+
+def _rank(step: PlannedStep) -> tuple[float, int]:
+    moved = step.prediction.bytes_read + step.prediction.bytes_written
+    return round(step.prediction.step_s, 3), moved
+
+
+def _fit(layout: Layout, work: Sequence[Work], arena_bytes: int, reserve: float) -> Placement:
+    """Place the steady step in the arena; where gaps make it too large, plan again with less."""
+    slots = [uses(layout, action) for action in work]
+    room_bytes = arena_bytes
+    for _ in range(_SHRINK_ROUNDS):
+        stays = steady_stays(slots, layout.region_bytes, int(room_bytes * (1 - reserve)))
+        stays = overlap_transfers(stays, len(work), room_bytes, _WINDOW_BYTES)
+        placement = place(stays, len(work))
+        if placement.arena_bytes <= arena_bytes:
+            return placement
+        room_bytes -= placement.arena_bytes - arena_bytes
+    raise DoesNotFitError(placement.arena_bytes)

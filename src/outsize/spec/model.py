@@ -1,0 +1,58 @@
+"""A model as the planner sees it: a list of layers, each a list of named tensors."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from outsize.spec.tensor import TensorSpec
+
+LayerKind = Literal["embedding", "block", "head"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSpec:
+    """One streamed unit of the model.
+
+    Attributes:
+        name: readable name, for example `model.layers.3`.
+        kind: `embedding` turns token ids into hidden states, `block` maps hidden states to hidden states, `head` maps
+            hidden states to the loss. The first layer of a token model is its embedding, the last one its head.
+        signature: layers with equal signatures run the same code on the same shapes, so one of them is profiled for all.
+        tensors: the parameters that this layer owns, in state-dict order.
+    """
+
+    name: str
+    kind: LayerKind
+    signature: str
+    tensors: tuple[TensorSpec, ...]
+
+    @property
+    def num_elements(self) -> int:
+        """Number of parameters that the layer owns."""
+        return sum(t.num_elements for t in self.tensors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """The whole model.
+
+    Attributes:
+        architecture: class name, for example `LlamaForCausalLM`.
+        layers: embedding first, head last.
+        hidden_size: width of the hidden state that passes between layers.
+        vocab_size: rows of the embedding and of the output projection.
+        tied: name of the embedding's tensor that the head uses as its output projection too; None when the head has
+            its own.
+        max_positions: longest sequence the model was made for; None when there is no such limit.
+    """
+
+    architecture: str
+    layers: tuple[LayerSpec, ...]
+    hidden_size: int
+    vocab_size: int
+    tied: str | None
+    max_positions: int | None
+
+    @property
+    def num_elements(self) -> int:
+        """Number of parameters; a tied matrix counts once."""
+        return sum(layer.num_elements for layer in self.layers)

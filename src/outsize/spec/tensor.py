@@ -1,0 +1,35 @@
+"""What is known of a tensor without its bytes."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+DType = Literal["float32", "bfloat16"]
+
+DTYPE_BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2}
+
+TENSOR_ALIGNMENT_BYTES = 64
+"""Tensors inside a region start at multiples of this, as PyTorch's own CPU allocator does it."""
+
+PAGE_BYTES = 4096
+"""Regions start and end at multiples of this, which direct I/O needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """One named parameter of a layer.
+
+    Attributes:
+        name: the parameter's name in the model's state dict.
+        shape: its shape; scalars have the empty shape.
+        weight_decay: whether decoupled weight decay applies to it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    weight_decay: bool
+
+    @property
+    def num_elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)

@@ -1,0 +1,275 @@
+"""The arithmetic behind each action of a training step.
+
+One method a phase. Inputs and outputs are regions of the arena; what PyTorch allocates in between are temporaries, which
+`profile.py` measures. A block's backward computes its forward again from the boundary activation (Chen et al., 2016,
+"Training deep nets with sublinear memory cost"), with the same inputs and therefore the same bits.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from outsize.models.layered import Batch, Context, LayeredModel
+from outsize.ops.adamw import AdamW, adamw_, clip_factor, tensor_norms
+from outsize.plan import layout as names
+from outsize.plan.actions import Compute, Update, Work
+from outsize.plan.layout import Layout
+from outsize.train.views import as_tensor, layer_tensors, run_piece, state_piece
+
+
+@dataclass(slots=True)
+class PendingUpdate:
+    """What the deferred update of the step before needs.
+
+    Attributes:
+        step: number of the update, from 1.
+        learning_rate: of that step.
+        factor: 0-dim fp32 factor that clips its gradient; None when clipping is off.
+    """
+
+    step: int
+    learning_rate: float
+    factor: Tensor | None
+
+
+@dataclass(slots=True)
+class StepInputs:
+    """The data of the step that runs now.
+
+    Attributes:
+        batches: one per micro-batch.
+        scale: one over the number of tokens with loss in the step.
+        rows: sorted token ids that occur in the step, `[U]`.
+        contexts: masks and position embeddings, one per micro-batch.
+    """
+
+    batches: list[Batch]
+    scale: float
+    rows: Tensor
+    contexts: list[Context]
+
+
+@dataclass(slots=True)
+class StepResults:
+    """What the step that runs now has found so far.
+
+    Attributes:
+        losses: scaled loss of each micro-batch.
+        norms: gradient norms by layer, each in the order of the layer's tensors.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    norms: dict[int, list[Tensor]] = field(default_factory=dict)
+
+
+class TrainKernels:
+    """`Kernels` of a train step; set `inputs`, `pending` and `results` before a list runs."""
+
+    def __init__(self, model: LayeredModel, layout: Layout, optimizer: AdamW) -> None:
+        self._model = model
+        self._layout = layout
+        self._optimizer = optimizer
+        self._head = len(layout.layers) - 1
+        self._table = layout.model.tied
+        self.inputs: StepInputs
+        self.pending: PendingUpdate
+        self.results = StepResults()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The compute dtype."""
+        return self._model.dtype
+
+    def run(self, action: Work, views: Mapping[str, memoryview]) -> None:
+        """Do one action; see `runtime.executor.Kernels`."""
+        match action:
+            case Update(layer, span, "derive"):
+                self._derive(layer, span, views)
+            case Update(layer, span, _):
+                self._update(layer, span, views)
+            case Compute(layer, "forward", m):
+                self._forward(layer, m, views)
+            case Compute(layer, "gradient_norm", _):
+                self._gradient_norm(layer, views)
+            case Compute(layer, "evaluate", m):
+                self._evaluate(layer, m, views)
+            case Compute(layer, _, m):
+                self._backward(layer, m, views)
+
+    def clip(self, max_norm: float) -> tuple[Tensor, Tensor]:
+        """Return global norm and clipping factor from the norms of all layers."""
+        norms = [n for _, found in sorted(self.results.norms.items()) for n in found]
+        return clip_factor(norms, max_norm)
+
+    def _derive(self, layer: int, span: int, views: Mapping[str, memoryview]) -> None:
+        layout, state = self._layout.layers[layer], views[names.state(layer, span)]
+        for piece in layout.pieces(span):
+            weight = run_piece(views[names.weights(layer)], piece, self._model.dtype)
+            weight.copy_(state_piece(state, layout, span, piece).master)
+
+    def _update(self, layer: int, span: int, views: Mapping[str, memoryview]) -> None:
+        layout, state = self._layout.layers[layer], views[names.state(layer, span)]
+        for decays in (True, False):
+            pieces = [p for p in layout.pieces(span) if p.placed.tensor.weight_decay is decays]
+            if not pieces:
+                continue
+            gradients = [
+                run_piece(views[names.gradient(layer)], p, self._model.dtype).float()
+                for p in pieces
+            ]
+            if self.pending.factor is not None:
+                # A gradient in fp32 is a view of its region; the clipped one must not replace it.
+                gradients = [g * self.pending.factor for g in gradients]
+            adamw_(
+                [state_piece(state, layout, span, p) for p in pieces],
+                gradients,
+                step=self.pending.step,
+                learning_rate=self.pending.learning_rate,
+                optimizer=self._optimizer,
+                weight_decay=self._optimizer.weight_decay if decays else 0.0,
+            )
+        self._derive(layer, span, views)
+
+    @torch.no_grad()
+    def _forward(self, layer: int, m: int, views: Mapping[str, memoryview]) -> None:
+        parameters = self._weights(layer, views)
+        if layer == 0:
+            hidden = self._model.embed(parameters, self.inputs.batches[m])
+        else:
+            hidden = self._block(layer, m, parameters, self._boundary(layer, m, views))
+        self._boundary(layer + 1, m, views).copy_(hidden)
+
+    def _backward(self, layer: int, m: int, views: Mapping[str, memoryview]) -> None:
+        if layer == self._head:
+            self._head_backward(m, views)
+        elif layer == 0:
+            self._embedding_backward(m, views)
+        else:
+            self._block_backward(layer, m, views)
+
+    def _block_backward(self, layer: int, m: int, views: Mapping[str, memoryview]) -> None:
+        parameters = self._leaves(layer, m, views)
+        hidden = self._boundary(layer, m, views).requires_grad_()
+        output = self._block(layer, m, parameters, hidden)
+        flowing = self._flowing(m, views)
+        output.backward(flowing)
+        assert hidden.grad is not None
+        flowing.copy_(hidden.grad)
+
+    def _head_backward(self, m: int, views: Mapping[str, memoryview]) -> None:
+        parameters = self._leaves(self._head, m, views)
+        if self._table is not None:
+            table = self._weights(0, views)[self._table].requires_grad_()
+            parameters[self._table] = table
+        hidden = self._boundary(self._head, m, views).requires_grad_()
+        loss = self._model.loss(
+            parameters, hidden, self.inputs.batches[m].labels, self.inputs.scale
+        )
+        loss.backward()
+        self.results.losses.append(loss.item())
+        assert hidden.grad is not None
+        self._flowing(m, views).copy_(hidden.grad)
+        if self._table is not None:
+            self._keep_tied_gradient(m, table, views)
+
+    def _keep_tied_gradient(self, m: int, table: Tensor, views: Mapping[str, memoryview]) -> None:
+        """Add the head's gradient of the shared table, and keep it apart at the rows that the step's tokens use.
+
+        [Note: tied gradient order] PyTorch adds, for each micro-batch, head and embedding gradient first and the sum to
+        the micro-batches before. Here the heads of all micro-batches run before any embedding. Rows that no token of
+        the step uses have no embedding gradient, so adding up the heads is the same; the others are kept per
+        micro-batch, and `_embedding_backward` adds them up in PyTorch's order.
+        """
+        gradient = table.grad
+        assert gradient is not None and self._table is not None
+        total = self._gradients(0, views)[self._table]
+        if m == 0:
+            _as_bytes(views[names.gradient(0)]).zero_()
+            total.copy_(gradient)
+        else:
+            total.add_(gradient)
+        torch.index_select(gradient, 0, self.inputs.rows, out=self._tied_rows(m, views))
+
+    def _embedding_backward(self, m: int, views: Mapping[str, memoryview]) -> None:
+        name = self._model.token_table
+        if self._table is None and m == 0:
+            _as_bytes(views[names.gradient(0)]).zero_()
+        parameters, gradients = self._weights(0, views), self._gradients(0, views)
+        rows = self.inputs.rows
+        for key, parameter in parameters.items():
+            parameters[key] = parameter[rows] if key == name else parameter
+            parameters[key].requires_grad_()
+            if key != name:
+                parameters[key].grad = gradients[key]
+        hidden = self._model.embed_rows(parameters, self.inputs.batches[m], rows)
+        hidden.backward(self._flowing(m, views))
+        found = parameters[name].grad
+        assert found is not None
+        if self._table is not None:  # [Note: tied gradient order]
+            found = self._tied_rows(m, views).add_(found)
+        if self._table is None or m > 0:
+            found = gradients[name].index_select(0, rows).add_(found)
+        gradients[name].index_copy_(0, rows, found)
+
+    @torch.no_grad()
+    def _gradient_norm(self, layer: int, views: Mapping[str, memoryview]) -> None:
+        gradients = self._gradients(layer, views)
+        copy = torch.frombuffer(views[names.norm_copy(layer)], dtype=torch.float32)
+        self.results.norms[layer] = [n for g in gradients.values() for n in tensor_norms(g, copy)]
+
+    @torch.no_grad()
+    def _evaluate(self, layer: int, m: int, views: Mapping[str, memoryview]) -> None:
+        parameters = self._weights(layer, views)
+        if self._table is not None:
+            parameters[self._table] = self._weights(0, views)[self._table]
+        hidden, labels = self._boundary(layer, m, views), self.inputs.batches[m].labels
+        self.results.losses.append(self._model.loss(parameters, hidden, labels, 1.0).item())
+
+    def _block(self, layer: int, m: int, parameters: dict[str, Tensor], hidden: Tensor) -> Tensor:
+        return self._model.block(layer, parameters, hidden, self.inputs.contexts[m])
+
+    def _weights(self, layer: int, views: Mapping[str, memoryview]) -> dict[str, Tensor]:
+        view = views.get(names.weights(layer))
+        if view is None:
+            return {}
+        return layer_tensors(view, self._layout.layers[layer], self._model.dtype)
+
+    def _gradients(self, layer: int, views: Mapping[str, memoryview]) -> dict[str, Tensor]:
+        view = views[names.gradient(layer)]
+        return layer_tensors(view, self._layout.layers[layer], self._model.dtype)
+
+    def _leaves(self, layer: int, m: int, views: Mapping[str, memoryview]) -> dict[str, Tensor]:
+        """Return parameters whose gradients autograd adds into the layer's gradient region."""
+        parameters = self._weights(layer, views)
+        if not parameters:
+            return parameters
+        if m == 0:
+            _as_bytes(views[names.gradient(layer)]).zero_()
+        gradients = self._gradients(layer, views)
+        for name, parameter in parameters.items():
+            parameter.requires_grad_().grad = gradients[name]
+        return parameters
+
+    def _hidden_shape(self) -> tuple[int, ...]:
+        workload = self._layout.workload
+        return workload.micro_batch_rows, workload.seq_length, self._layout.model.hidden_size
+
+    def _boundary(self, layer: int, m: int, views: Mapping[str, memoryview]) -> Tensor:
+        return as_tensor(
+            views[names.boundary(layer, m)], self._model.dtype, 0, self._hidden_shape()
+        )
+
+    def _flowing(self, m: int, views: Mapping[str, memoryview]) -> Tensor:
+        return as_tensor(
+            views[names.boundary_gradient(m)], self._model.dtype, 0, self._hidden_shape()
+        )
+
+    def _tied_rows(self, m: int, views: Mapping[str, memoryview]) -> Tensor:
+        shape = (self.inputs.rows.numel(), self._layout.model.hidden_size)
+        return as_tensor(views[names.tied_rows(m)], self._model.dtype, 0, shape)
+
+
+def _as_bytes(view: memoryview) -> Tensor:
+    return torch.frombuffer(view, dtype=torch.uint8)

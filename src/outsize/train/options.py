@@ -1,0 +1,143 @@
+"""Everything a user can choose about a training run, in one frozen record.
+
+The command line, the YAML file and the Python function all make one of these; `fields.py` reads the
+names, types, ranges and help texts from here. No torch. Names follow the Hugging Face trainers
+where they mean the same.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from outsize.errors import UsageError
+from outsize.fields import check
+from outsize.values import Count, CountOrZero, Decay, Fraction, NonNegative, Positive
+
+SchedulerType = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """Options of `outsize train` and of `outsize.train`.
+
+    Attributes:
+        model: built-in name, folder, GGUF file, config.json (from scratch) or Hub id; None only
+            with `resume`.
+        data: file, folder, glob, `builtin:python-reference` or Hub data set id; None only with
+            `resume` or `dry_run`.
+        tokenizer: folder or Hub id to take the tokenizer from; None takes the model's own.
+        memory_bytes: the budget for the whole process on host; None means what is really free.
+        disk_bytes: the most that the run folder may take; None means what is free there.
+        steps: number of train steps; None means that `epochs` decides.
+        epochs: passes over the data; None with `steps` None means one.
+        tokens_per_step: tokens of one optimizer step, padding included.
+        max_seq_length: tokens of one row.
+        micro_batch_size: rows that pass through a layer at once; None lets the planner choose.
+        dtype: compute dtype; masters and moments are float32 in either case.
+        learning_rate: peak learning rate.
+        lr_scheduler_type: shape of the learning-rate schedule after warm-up.
+        warmup_steps: steps of linear warm-up; None means that `warmup_ratio` decides.
+        warmup_ratio: fraction of all steps that warm up.
+        weight_decay: decoupled weight decay; norms and biases are exempt.
+        adam_beta1: decay of the first moment.
+        adam_beta2: decay of the second moment.
+        adam_epsilon: added to the root of the second moment.
+        max_grad_norm: global gradient norm to clip to; 0 switches clipping off.
+        seed: decides the data order and fresh weights.
+        output: run folder; None picks `runs/<model>-<date>`.
+        resume: run folder to go on with; None starts a new run.
+        evaluation_data: data set to evaluate on; None evaluates on `evaluation_fraction` of `data`.
+        evaluation_fraction: fraction of the rows that is kept for evaluation (0 to 1).
+        evaluation_steps: evaluate after every so many steps; None evaluates at the end only.
+        train_on: which tokens carry loss: `answer`, `all`, or `auto` (answers of chats and
+            completions, all of text).
+        text_field: field of the records that holds the text; None recognises it.
+        packing: whether several short examples share a row.
+        commit_seconds: at most about so many seconds of work are lost when the process is killed.
+        threads: compute threads; None takes PyTorch's default.
+        dry_run: print the plan and its prediction, load no weights.
+        given: names of the fields that the user chose; a resumed run takes all others from its
+            folder.
+    """
+
+    model: str | None = None
+    data: str | None = None
+    tokenizer: str | None = None
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    steps: Count | None = None
+    epochs: Positive | None = None
+    tokens_per_step: Count = 4096
+    max_seq_length: Count = 1024
+    micro_batch_size: Count | None = None
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    learning_rate: Positive = 5e-5
+    lr_scheduler_type: SchedulerType = "linear"
+    warmup_steps: CountOrZero | None = None
+    warmup_ratio: Fraction = 0.0
+    weight_decay: NonNegative = 0.0
+    adam_beta1: Decay = 0.9
+    adam_beta2: Decay = 0.999
+    adam_epsilon: Positive = 1e-8
+    max_grad_norm: NonNegative = 1.0
+    seed: CountOrZero = 42
+    output: str | None = None
+    resume: str | None = None
+    evaluation_data: str | None = None
+    evaluation_fraction: Fraction = 0.0
+    evaluation_steps: Count | None = None
+    train_on: Literal["auto", "answer", "all"] = "auto"
+    text_field: str | None = None
+    packing: bool = True
+    commit_seconds: NonNegative = 60.0
+    threads: Count | None = None
+    dry_run: bool = False
+    given: frozenset[str] = field(default=frozenset(), metadata={"internal": True})
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.resume is None:  # a resumed run is checked once its folder has filled the rest in
+            self._check_source()
+            self._check_shape()
+            self._check_schedule()
+            self._check_evaluation()
+
+    def _check_source(self) -> None:
+        if self.model is None:
+            raise UsageError(
+                "model is missing: name what to train, or give --resume with a run folder."
+            )
+        if self.data is None and not self.dry_run:
+            raise UsageError("data is missing: give --data with a file, a folder or a data set.")
+        if self.steps is not None and self.epochs is not None:
+            raise UsageError("steps and epochs exclude each other; give one of them.")
+
+    def _check_shape(self) -> None:
+        rows, rest = divmod(self.tokens_per_step, self.max_seq_length)
+        if rest:
+            fitting = max(rows, 1) * self.max_seq_length
+            raise UsageError(
+                f"tokens_per_step must be a multiple of max_seq_length={self.max_seq_length}; "
+                f"got {self.tokens_per_step}. Try --tokens-per-step {fitting}."
+            )
+        if self.micro_batch_size is not None and rows % self.micro_batch_size:
+            raise UsageError(
+                f"micro_batch_size must divide the {rows} rows of a step "
+                f"(tokens_per_step / max_seq_length); got {self.micro_batch_size}."
+            )
+
+    def _check_schedule(self) -> None:
+        if self.warmup_steps is not None and self.warmup_ratio:
+            raise UsageError("warmup_steps and warmup_ratio exclude each other; give one of them.")
+        if self.lr_scheduler_type == "constant" and (self.warmup_steps or self.warmup_ratio):
+            raise UsageError(
+                "lr_scheduler_type=constant has no warm-up. "
+                "Try --lr-scheduler-type constant_with_warmup."
+            )
+
+    def _check_evaluation(self) -> None:
+        if self.evaluation_data is not None and self.evaluation_fraction:
+            raise UsageError(
+                "evaluation_data and evaluation_fraction exclude each other; give one of them."
+            )
+        if self.evaluation_steps and self.evaluation_data is None and not self.evaluation_fraction:
+            raise UsageError("evaluation_steps needs --evaluation-data or --evaluation-fraction.")

@@ -1,0 +1,45 @@
+"""Windows of a region as tensors: parameters, gradients, masters and moments are never copies.
+
+A region is a memoryview of the arena; every tensor made here shares its bytes.
+"""
+
+import torch
+from torch import Tensor
+
+from outsize.ops.adamw import Moments
+from outsize.plan.layout import LayerLayout, Piece
+
+
+def as_tensor(view: memoryview, dtype: torch.dtype, start: int, shape: tuple[int, ...]) -> Tensor:
+    """Return a tensor over `view` that begins at element `start`."""
+    count = 1
+    for size in shape:
+        count *= size
+    if count == 0:
+        return torch.empty(shape, dtype=dtype)
+    offset = start * dtype.itemsize
+    return torch.frombuffer(view, dtype=dtype, count=count, offset=offset).view(shape)
+
+
+def layer_tensors(view: memoryview, layout: LayerLayout, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return every tensor of a layer, by name, over its `weights` or `gradient` region."""
+    return {
+        p.tensor.name: as_tensor(view, dtype, p.start, p.tensor.shape) for p in layout.tensors
+    }
+
+
+def run_piece(view: memoryview, piece: Piece, dtype: torch.dtype) -> Tensor:
+    """Return the elements of `piece` in a layer's run (`weights` or `gradient`), 1-D."""
+    return as_tensor(view, dtype, piece.start, (piece.stop - piece.start,))
+
+
+def state_piece(view: memoryview, layout: LayerLayout, span: int, piece: Piece) -> Moments:
+    """Return master and moments of `piece` in the region of its span, 1-D fp32."""
+    first, _ = layout.span(span)
+    stride = layout.component_bytes(span) // 4
+    shape = (piece.stop - piece.start,)
+    master, exp_avg, exp_avg_sq = (
+        as_tensor(view, torch.float32, component * stride + piece.start - first, shape)
+        for component in range(3)
+    )
+    return Moments(master=master, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq)
