@@ -1,0 +1,1 @@
+"""Bytes on tiers: arenas and the ledger, the disk store, commit records. No torch."""
