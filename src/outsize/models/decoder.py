@@ -1,0 +1,184 @@
+"""Hugging Face decoders as layered models, with Transformers' own classes untouched.
+
+A block is the model's own decoder layer, called through `torch.func.functional_call` with the
+arguments that the model's own forward would pass. Those are found by running that forward with
+recorders instead of blocks (`skeleton.py`); the same run does the embedding-time maths (position
+embeddings, multipliers). Modules are in evaluation mode: the same maths, without dropout.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from outsize.models.describe import describe_layer
+from outsize.models.initialise import initial_tensor
+from outsize.models.layered import Batch, Context, LayerCall, local_names
+from outsize.models.skeleton import Skeleton
+from outsize.models.table import partial_ids, partial_table
+from outsize.ops.loss import linear_cross_entropy
+from outsize.spec.model import LayerSpec, ModelSpec
+
+
+class Decoder:
+    """A `LayeredModel` made of the parts of a Hugging Face decoder."""
+
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        *,
+        dtype: torch.dtype,
+        max_positions: int | None,
+        logit_scale: float,
+        softcap: float | None,
+    ) -> None:
+        self.dtype = dtype
+        self.token_table = f"{skeleton.table_name}.weight"
+        self._skeleton = skeleton
+        self._logit_scale = logit_scale
+        self._softcap = softcap
+        self._layers = _layer_modules(skeleton)
+        vocab_size, hidden_size = skeleton.table.weight.shape
+        self.spec = ModelSpec(
+            architecture=type(skeleton.causal).__name__,
+            layers=tuple(self._describe(index) for index in range(len(self._layers))),
+            hidden_size=hidden_size,
+            vocab_size=vocab_size,
+            tied=self.token_table if skeleton.is_tied else None,
+            max_positions=max_positions,
+        )
+
+    def embed(self, parameters: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Return the hidden state that enters the first block."""
+        return self._embed(self._skeleton.table, parameters, batch.input_ids, batch.position_ids)
+
+    def embed_rows(self, parameters: Mapping[str, Tensor], batch: Batch, rows: Tensor) -> Tensor:
+        """Do what `embed` does with the rows `rows` of the table."""
+        table = partial_table(self._skeleton.table, rows)
+        input_ids = partial_ids(batch.input_ids, rows)
+        return self._embed(table, parameters, input_ids, batch.position_ids)
+
+    def context(self, batch: Batch) -> Context:
+        """Return the blocks' masks and position embeddings."""
+        skeleton = self._skeleton
+        zero = torch.zeros((), dtype=self.dtype, device=batch.input_ids.device)
+        hidden = zero.expand(*batch.input_ids.shape, self.spec.hidden_size)
+        tables = {n: zero.expand(p.shape) for n, p in skeleton.base.named_parameters()}
+        with torch.no_grad():
+            _, calls = self._walk(tables, hidden, batch.position_ids)
+        return Context(calls=calls)
+
+    def block(
+        self, index: int, parameters: Mapping[str, Tensor], hidden: Tensor, context: Context
+    ) -> Tensor:
+        """Run one decoder layer."""
+        ((name, module),) = self._layers[index].items()
+        call = context.calls[index - 1]
+        local = local_names(parameters, name)
+        return functional_call(module, local, (hidden, *call.args), dict(call.kwargs))
+
+    def loss(
+        self, parameters: Mapping[str, Tensor], hidden: Tensor, labels: Tensor, scale: float
+    ) -> Tensor:
+        """Run final norm, output projection and cross-entropy, in chunks of tokens."""
+        normed = self._norm(parameters, hidden)
+        projection = self._projection(parameters)
+        return linear_cross_entropy(
+            normed.reshape(-1, normed.shape[-1]),
+            projection["weight"],
+            projection.get("bias"),
+            labels.reshape(-1),
+            scale=scale,
+            softcap=self._softcap,
+            logit_scale=self._logit_scale,
+        )
+
+    def logits(self, parameters: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
+        """Run final norm and the head's own forward.
+
+        Cost: the whole logits `[B, T, V]`, and as much again for scaled or capped ones.
+        """
+        name = self._skeleton.projection_name
+        local = {f"{name}.{n}": t for n, t in self._projection(parameters).items()}
+        inputs = {"inputs_embeds": self._norm(parameters, hidden), "use_cache": False}
+        return functional_call(self._skeleton.causal, local, (), inputs).logits
+
+    def initial_values(self, index: int, seed: int) -> Iterator[tuple[str, Tensor]]:
+        """Yield the tensors of a layer as the model's own initialisation makes them."""
+        for tensor in self.spec.layers[index].tensors:
+            for name, module in self._layers[index].items():
+                if tensor.name.startswith(f"{name}."):
+                    yield (
+                        tensor.name,
+                        initial_tensor(self._skeleton.causal, module, name, tensor.name, seed),
+                    )
+
+    def _embed(
+        self,
+        table: nn.Module,
+        parameters: Mapping[str, Tensor],
+        input_ids: Tensor,
+        position_ids: Tensor,
+    ) -> Tensor:
+        skeleton = self._skeleton
+        embedded = functional_call(table, local_names(parameters, skeleton.table_name), input_ids)
+        others = {
+            tensor.name.removeprefix(f"{skeleton.base_name}."): parameters[tensor.name]
+            for tensor in self.spec.layers[0].tensors
+            if tensor.name != self.token_table
+        }
+        hidden, _ = self._walk(others, embedded, position_ids)
+        return hidden
+
+    def _walk(
+        self, tables: Mapping[str, Tensor], embedded: Tensor, position_ids: Tensor
+    ) -> tuple[Tensor, tuple[LayerCall, ...]]:
+        """Run the base model around its blocks; `tables` are its parameters by local name."""
+        skeleton = self._skeleton
+        skeleton.recorder.clear()
+        inputs = {
+            "inputs_embeds": embedded,
+            "position_ids": position_ids,
+            "attention_mask": None,
+            "use_cache": False,
+        }
+        output = functional_call(skeleton.base, dict(tables), (), inputs)
+        return output.last_hidden_state, tuple(skeleton.recorder)
+
+    def _norm(self, parameters: Mapping[str, Tensor], hidden: Tensor) -> Tensor:
+        skeleton = self._skeleton
+        return functional_call(
+            skeleton.norm, local_names(parameters, skeleton.norm_name), (hidden,)
+        )
+
+    def _projection(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        projection = local_names(parameters, self._skeleton.projection_name)
+        if self._skeleton.is_tied:
+            projection["weight"] = parameters[self.token_table]
+        return projection
+
+    def _describe(self, index: int) -> LayerSpec:
+        modules = self._layers[index]
+        is_last = index == len(self._layers) - 1
+        tied = frozenset(
+            {f"{self._skeleton.projection_name}.weight"} if self._skeleton.is_tied else ()
+        )
+        if index == 0:
+            return describe_layer(self._skeleton.table_name, "embedding", modules, frozenset())
+        if is_last:
+            return describe_layer(self._skeleton.projection_name, "head", modules, tied)
+        return describe_layer(next(iter(modules)), "block", modules, frozenset())
+
+
+def _layer_modules(skeleton: Skeleton) -> tuple[dict[str, nn.Module], ...]:
+    """Return the modules of each layer by their names in the whole model."""
+    embedding = {
+        f"{skeleton.base_name}.{name}": module
+        for name, module in skeleton.base.named_children()
+        if any(True for _ in module.parameters())
+    }
+    blocks = [{f"{skeleton.blocks_name}.{i}": block} for i, block in enumerate(skeleton.blocks)]
+    projection = skeleton.causal.get_submodule(skeleton.projection_name)
+    head = {skeleton.norm_name: skeleton.norm, skeleton.projection_name: projection}
+    return (embedding, *blocks, head)

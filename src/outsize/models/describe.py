@@ -1,0 +1,81 @@
+"""What modules say about themselves: tensors, weight-decay groups and signatures.
+
+Two layers have the same signature when they would run the same kernels on the same shapes; then one
+of them is profiled for all. The neighbour to read next is `decoder.py`.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+
+from torch import nn
+
+from outsize.spec.model import LayerKind, LayerSpec
+from outsize.spec.tensor import TensorSpec
+
+# The Hugging Face trainer's rule: biases and everything with a norm's name have no weight decay.
+_NO_DECAY_NAME = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
+
+# Attributes that number a layer; the work it does is the same.
+_LAYER_NUMBERS = frozenset({"layer_idx", "layer_id"})
+
+
+def describe_layer(
+    name: str, kind: LayerKind, modules: Mapping[str, nn.Module], tied: frozenset[str]
+) -> LayerSpec:
+    """Return the spec of a layer.
+
+    Args:
+        name: its readable name.
+        kind: its kind.
+        modules: the modules that the layer consists of, by their names in the model, in state-dict
+            order.
+        tied: names of parameters that belong to another layer.
+    """
+    without_decay = {n for p, m in modules.items() for n in _layer_norm_names(p, m)}
+    tensors = tuple(
+        TensorSpec(
+            name=full_name,
+            shape=tuple(parameter.shape),
+            weight_decay=full_name not in without_decay
+            and not _NO_DECAY_NAME.search(full_name.lower()),
+        )
+        for prefix, module in modules.items()
+        for full_name, parameter in module.named_parameters(prefix)
+        if full_name not in tied
+    )
+    return LayerSpec(name=name, kind=kind, signature=_signature(kind, modules), tensors=tensors)
+
+
+def _layer_norm_names(prefix: str, module: nn.Module) -> list[str]:
+    return [
+        name
+        for path, part in module.named_modules(prefix=prefix)
+        if isinstance(part, nn.LayerNorm)
+        for name, _ in part.named_parameters(path)
+    ]
+
+
+def _signature(kind: LayerKind, modules: Mapping[str, nn.Module]) -> str:
+    facts = [
+        fact
+        for number, module in enumerate(modules.values())
+        for path, part in module.named_modules(prefix=str(number))
+        for fact in (f"{path}:{type(part).__qualname__}", *_settings(path, part))
+    ]
+    digest = hashlib.blake2b("\n".join(facts).encode(), digest_size=6).hexdigest()
+    first = next(iter(modules.values()), None)
+    return f"{kind}:{type(first).__name__}:{digest}"
+
+
+def _settings(path: str, module: nn.Module) -> list[str]:
+    """Return shapes and plain attributes; floats (scales, epsilons) change values, not work."""
+    shapes = [f"{path}.{n}={tuple(p.shape)}" for n, p in module.named_parameters(recurse=False)]
+    plain = [
+        f"{path}.{name}={value}"
+        for name, value in sorted(vars(module).items())
+        if isinstance(value, (bool, int, str, type(None)))
+        and name not in _LAYER_NUMBERS
+        and not name.startswith("_")
+    ]
+    return shapes + plain

@@ -1,0 +1,143 @@
+"""A Hugging Face decoder without weights, taken apart into the modules that are run one at a time.
+
+The model is built on the meta device, so that it costs no memory, and its few computed buffers
+(rotary frequencies, embedding scales) are made real by the model's own initialisation. Then three
+parts are put aside and replaced: the blocks by recorders, the final norm by an identity, and the
+base model inside the head by a relay. What is left of the base model's forward is the
+architecture's own maths around the blocks, which `decoder.py` runs as it is.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+from transformers.modeling_utils import PreTrainedModel
+
+from outsize.errors import ModelError
+from outsize.models.architectures import Architecture
+from outsize.models.layered import LayerCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skeleton:
+    """The parts of a decoder; every parameter is on the meta device, every buffer is real.
+
+    Attributes:
+        causal: the whole model with the base model replaced by a relay: what it does is the head.
+        base: the base model with recorders for blocks and no final norm.
+        base_name: name of the base model in the whole one.
+        table: the module that turns token ids into embeddings.
+        table_name: its name in the whole model.
+        norm: the final norm.
+        norm_name: its name in the whole model.
+        projection_name: name of the output projection in the whole model.
+        blocks: the decoder layers.
+        blocks_name: name of their list in the whole model.
+        is_tied: whether the output projection's weight is the table.
+        recorder: where the blocks' calls are written during a forward of `base`.
+    """
+
+    causal: PreTrainedModel
+    base: nn.Module
+    base_name: str
+    table: nn.Embedding
+    table_name: str
+    norm: nn.Module
+    norm_name: str
+    projection_name: str
+    blocks: tuple[nn.Module, ...]
+    blocks_name: str
+    is_tied: bool
+    recorder: list[LayerCall]
+
+
+def build_skeleton(architecture: Architecture, config: Any, dtype: torch.dtype) -> Skeleton:
+    """Build the model of a configuration and take it apart.
+
+    Cost: no weights; the computed buffers, a few KiB.
+    """
+    with torch.device("meta"):
+        causal = build_module(architecture, config, dtype)
+    _make_buffers_real(causal)
+    base_name = causal.base_model_prefix
+    base = causal.get_submodule(base_name)
+    table = base.get_submodule(architecture.table)
+    projection = causal.get_output_embeddings()
+    projection_name = next(name for name, m in causal.named_modules() if m is projection)
+    blocks, norm = base.get_submodule(architecture.blocks), base.get_submodule(architecture.norm)
+    recorder: list[LayerCall] = []
+    base.set_submodule(architecture.blocks, nn.ModuleList(_Recorder(recorder) for _ in blocks))
+    base.set_submodule(architecture.norm, nn.Identity())
+    causal.set_submodule(base_name, _Relay())
+    return Skeleton(
+        causal=causal,
+        base=base,
+        base_name=base_name,
+        table=table,
+        table_name=f"{base_name}.{architecture.table}",
+        norm=norm,
+        norm_name=f"{base_name}.{architecture.norm}",
+        projection_name=projection_name,
+        blocks=tuple(blocks),
+        blocks_name=f"{base_name}.{architecture.blocks}",
+        is_tied=projection.weight is table.weight,
+        recorder=recorder,
+    )
+
+
+def build_module(architecture: Architecture, config: Any, dtype: torch.dtype) -> PreTrainedModel:
+    """Build Transformers' model on the current device as `from_pretrained` would, without dropout.
+
+    Raises:
+        ModelError: the model's constructor does not accept the configuration's sizes.
+    """
+    model_class = architecture.model_class()
+    own_config = copy.deepcopy(config)
+    attention = "sdpa" if model_class._supports_sdpa else "eager"
+    try:
+        model = model_class._from_config(own_config, dtype=dtype, attn_implementation=attention)
+    except (ValueError, TypeError, KeyError, ArithmeticError, AssertionError) as error:
+        raise ModelError(
+            f"Transformers cannot build {architecture.name} from this configuration: {error}"
+        ) from error
+    return model.eval()
+
+
+def _make_buffers_real(model: PreTrainedModel) -> None:
+    """Give computed buffers their values by an initialisation that skips all parameters."""
+    for parameter in model.parameters():
+        parameter._is_hf_initialized = True
+    buffers = dict(model.named_buffers())
+    assert not buffers.keys() & model.state_dict().keys(), "buffers that belong to the weights"
+    for name, buffer in buffers.items():
+        owner, _, local_name = name.rpartition(".")
+        module = model.get_submodule(owner)
+        setattr(module, local_name, torch.empty_like(buffer, device="cpu"))
+    model.initialize_weights()
+
+
+class _Recorder(nn.Module):
+    """Stands where a block was: writes down its call and returns the hidden state as it is."""
+
+    def __init__(self, calls: list[LayerCall]) -> None:
+        super().__init__()
+        self.calls = calls
+
+    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:  # any block's signature
+        self.calls.append(LayerCall(args=args, kwargs=kwargs))
+        return hidden
+
+
+class _Relay(nn.Module):
+    """Stands where the base model was and hands on its embeddings as the hidden state."""
+
+    def forward(
+        self,
+        *args: Any,
+        inputs_embeds: Tensor,
+        **kwargs: Any,  # any base model's signature
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=inputs_embeds)
