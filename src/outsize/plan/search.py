@@ -7,7 +7,7 @@ and simulated for each split; equal times are told apart by the bytes that move.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from outsize.plan.actions import Work
+from outsize.plan.actions import Action, Work
 from outsize.plan.build import StepPlan, build_pass, build_plan
 from outsize.plan.layout import Layout
 from outsize.plan.memory import Placement, place
@@ -66,8 +66,8 @@ def plan_train_step(
     return best
 
 
-def plan_evaluation(layout: Layout, arena_bytes: int) -> StepPlan | tuple[int, tuple[object, ...]]:
-    """Return arena size and verified list of one evaluation of a step's rows.
+def plan_evaluation(layout: Layout, arena_bytes: int) -> tuple[Action, ...]:
+    """Return the verified list of one evaluation of a step's rows, which starts and ends with an empty arena.
 
     Raises:
         DoesNotFitError: it does not fit `arena_bytes`.
@@ -75,7 +75,7 @@ def plan_evaluation(layout: Layout, arena_bytes: int) -> StepPlan | tuple[int, t
     work = evaluate_step(layout)
     size, actions = build_pass(work, _fit(layout, work, arena_bytes, 0.1))
     verify_pass(actions, layout, size)
-    return size, actions
+    return actions
 
 
 def _rank(step: PlannedStep) -> tuple[float, int]:

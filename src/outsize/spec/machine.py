@@ -10,13 +10,11 @@ class MachineProfile:
     Attributes:
         read_bytes_per_s: sustained read rate of the run folder's disk.
         write_bytes_per_s: sustained write rate of it.
-        flops_per_s: matrix-product rate in the compute dtype.
         memory_bytes_per_s: rate at which one pass over host memory runs.
     """
 
     read_bytes_per_s: float
     write_bytes_per_s: float
-    flops_per_s: float
     memory_bytes_per_s: float
 
 

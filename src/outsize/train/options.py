@@ -20,15 +20,15 @@ class TrainOptions:
     """Options of `outsize train` and of `outsize.train`.
 
     Attributes:
-        model: built-in name, folder, GGUF file, config.json (from scratch) or Hub id; None only
-            with `resume`.
-        data: file, folder, glob, `builtin:python-reference` or Hub data set id; None only with
+        model: built-in name, folder, GGUF file, config.json (from scratch) or Hub id; may be
+            None with `resume`.
+        data: file, folder, glob, `builtin:python-reference` or Hub data set id; may be None with
             `resume` or `dry_run`.
         tokenizer: folder or Hub id to take the tokenizer from; None takes the model's own.
         memory_bytes: the budget for the whole process on host; None means what is really free.
         disk_bytes: the most that the run folder may take; None means what is free there.
         steps: number of train steps; None means that `epochs` decides.
-        epochs: passes over the data; None with `steps` None means one.
+        epochs: passes over the data; None means one, unless `steps` is given.
         tokens_per_step: tokens of one optimizer step, padding included.
         max_seq_length: tokens of one row.
         micro_batch_size: rows that pass through a layer at once; None lets the planner choose.

@@ -1,0 +1,195 @@
+"""What happens before libraries are imported: the run folder, the budgets, and the child processes.
+
+No torch in here. Model config, tokenizer and data are prepared in children, one after the other, while this process is
+still small; their memory ends with them.
+"""
+
+import datetime
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from outsize.errors import BudgetError, Contributor, ModelError, UsageError
+from outsize.formats.hub import ModelFiles
+from outsize.isolate import run_isolated
+from outsize.runtime.events import Notice, OnEvent, PhaseFinished, PhaseStarted
+from outsize.store.budget import host_limits, resident_bytes
+from outsize.train.data.child import prepare_in_child
+from outsize.train.data.options import DataOptions
+from outsize.train.options import TrainOptions
+from outsize.train.run_folder import RunFolder
+
+LEAST_HOST_BYTES = 400 * 2**20
+"""PyTorch, Transformers and one small layer do not fit below this; checked before they are imported."""
+
+_MARGIN_FRACTION = 0.05
+"""Of what is free, when the user names no budget: other processes grow too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What was prepared before libraries are imported.
+
+    Attributes:
+        folder: the run folder, locked.
+        files: where the weights are.
+        resumed: whether the run goes on.
+        host_budget_bytes: for this process.
+        disk_budget_bytes: for the run folder.
+        launch_bytes: resident bytes of this process while the children ran.
+    """
+
+    folder: RunFolder
+    files: ModelFiles
+    resumed: bool
+    host_budget_bytes: int
+    disk_budget_bytes: int
+    launch_bytes: int
+
+
+@contextmanager
+def launch(options: TrainOptions, on_event: OnEvent) -> Iterator[Launch]:
+    """Open the run folder and prepare model config, tokenizer and data in it.
+
+    Raises:
+        OutsizeError: folder, model or data cannot be used; a folder that was made for this is removed again.
+    """
+    host_bytes = host_budget_bytes(options.memory_bytes)
+    folder = _open_folder(options)
+    made_here = options.resume is None and not (folder.path / "run.json").exists()
+    try:
+        files = _prepare(folder, on_event)
+        yield Launch(
+            folder=folder,
+            files=files,
+            resumed=options.resume is not None,
+            host_budget_bytes=host_bytes,
+            disk_budget_bytes=_disk_budget_bytes(folder),
+            launch_bytes=resident_bytes(),
+        )
+    finally:
+        folder.close()
+        if made_here and not (folder.path / "run.json").exists():
+            shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def host_budget_bytes(asked_bytes: int | None) -> int:
+    """Return the budget of the whole process: what was asked for, or what is free less a margin.
+
+    Raises:
+        BudgetError: it is too small for the libraries alone.
+    """
+    budget_bytes = asked_bytes
+    if budget_bytes is None:
+        budget_bytes = int(host_limits().free_bytes * (1 - _MARGIN_FRACTION))
+    if budget_bytes < LEAST_HOST_BYTES:
+        raise BudgetError(
+            "PyTorch and Transformers with a small model",
+            needed_bytes=LEAST_HOST_BYTES,
+            budget_bytes=budget_bytes,
+            tier="host",
+            contributors=(
+                Contributor(role="interpreter and libraries", size_bytes=LEAST_HOST_BYTES * 7 // 8),
+            ),
+        )
+    return budget_bytes
+
+
+def _open_folder(options: TrainOptions) -> RunFolder:
+    if options.resume is not None:
+        return RunFolder.open(Path(options.resume), options)
+    if options.model is None:
+        raise UsageError("A new run needs a MODEL; --resume DIR goes on with an old one.")
+    if options.data is None:
+        raise UsageError("Training needs --data; for example --data builtin:python-reference.")
+    if options.dry_run:
+        parent = Path(options.output).resolve().parent if options.output else None
+        there = parent if parent is not None and parent.is_dir() else None
+        return RunFolder.create(Path(mkdtemp(prefix="outsize-plan-", dir=there)), options)
+    return RunFolder.create(Path(options.output or _default_output(options.model)), options)
+
+
+def _default_output(model: str) -> str:
+    name = re.sub(r"[^\w.-]+", "-", Path(model).name) or "model"
+    return os.path.join("runs", f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
+
+
+def _prepare(folder: RunFolder, on_event: OnEvent) -> ModelFiles:
+    options = folder.options
+    folder.model.mkdir(exist_ok=True)
+    with _phase("model", on_event):
+        found = run_isolated(
+            "outsize.formats.prepare:prepare_for_training",
+            {
+                "model": options.model,
+                "folder": str(folder.model),
+                "tokenizer": options.tokenizer,
+            },
+        )
+    if not found["has_tokenizer"]:
+        raise ModelError(
+            f"{options.model} has no tokenizer; name a folder or Hub id that has one with --tokenizer."
+        )
+    with _phase("data", on_event):
+        _prepare_data(folder, on_event)
+    return ModelFiles(
+        name=str(found["name"]),
+        folder=Path(str(found["folder"])),
+        gguf_file=found["gguf_file"],
+        kind=found["kind"],
+    )
+
+
+def _prepare_data(folder: RunFolder, on_event: OnEvent) -> None:
+    options = folder.options
+    assert options.data is not None
+    info = prepare_in_child(_data_options(folder, options.data, folder.data))
+    if info.get("num_truncated"):
+        on_event(
+            Notice(
+                text=f"{info['num_truncated']} of {info['num_documents']} examples were cut to "
+                f"{options.max_seq_length} tokens; a larger --max-seq-length keeps more of them."
+            )
+        )
+    if options.evaluation_data is not None:
+        prepare_in_child(_data_options(folder, options.evaluation_data, folder.evaluation_data))
+
+
+def _data_options(folder: RunFolder, data: str, output: Path) -> DataOptions:
+    options = folder.options
+    fraction = options.evaluation_fraction if output == folder.data else 0.0
+    values: dict[str, Any] = {
+        "data": data,
+        "tokenizer_folder": str(folder.model),
+        "output": str(output),
+        "max_seq_length": options.max_seq_length,
+        "train_on": options.train_on,
+        "text_field": options.text_field,
+        "packing": options.packing,
+        "evaluation_fraction": fraction,
+    }
+    return DataOptions(**values)
+
+
+def _disk_budget_bytes(folder: RunFolder) -> int:
+    usage = shutil.disk_usage(folder.path)
+    own_bytes = sum(p.stat().st_blocks * 512 for p in folder.path.rglob("*") if p.is_file())
+    free_bytes = usage.free + own_bytes
+    asked = folder.options.disk_bytes
+    return free_bytes if asked is None else min(asked, free_bytes)
+
+
+@contextmanager
+def _phase(name: str, on_event: OnEvent) -> Iterator[None]:
+    import time
+
+    on_event(PhaseStarted(phase=name, total=None, unit=""))
+    start_s = time.monotonic()
+    yield
+    on_event(PhaseFinished(phase=name, seconds=time.monotonic() - start_s))

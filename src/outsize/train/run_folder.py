@@ -1,0 +1,138 @@
+"""The folder of one training run: what it was asked, what it has done, and the state it goes on from.
+
+`run.json` holds the options and is written once; `metrics.jsonl` gains a line a step; `state.bin` and `journal.bin` are the
+checkpoint; `model/` and `data/` hold the config, the tokenizer and the tokenised rows.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from outsize.errors import RunError
+from outsize.store.durable import write_whole_file
+from outsize.store.lock import RunLock
+from outsize.train.options import TrainOptions
+
+_FORMAT = 1
+_FREE_TO_CHANGE = frozenset({"memory_bytes", "disk_bytes", "threads", "resume", "output", "commit_seconds", "dry_run"})
+"""Options that may differ when a run is resumed: they change no number of the result."""
+
+
+class RunFolder:
+    """Paths and small files of a run; holds the folder's lock until `close`."""
+
+    def __init__(self, path: Path, lock: RunLock, options: TrainOptions) -> None:
+        self.path = path
+        self.options = options
+        self._lock = lock
+
+    model = property(lambda self: self.path / "model")
+    data = property(lambda self: self.path / "data")
+    evaluation_data = property(lambda self: self.path / "evaluation")
+    state = property(lambda self: self.path / "state.bin")
+    journal = property(lambda self: self.path / "journal.bin")
+    metrics = property(lambda self: self.path / "metrics.jsonl")
+    plan = property(lambda self: self.path / "plan.txt")
+
+    @staticmethod
+    def create(path: Path, options: TrainOptions) -> "RunFolder":
+        """Make a new run folder.
+
+        Raises:
+            RunError: the folder holds another run, or anything else.
+        """
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file; --output names a folder.")
+        if (path / "run.json").exists():
+            raise RunError(
+                f"{path} holds another run.\n  Go on with it: --resume {path}\n"
+                "  Or choose another folder with --output."
+            )
+        foreign = sorted(p.name for p in path.iterdir()) if path.exists() else []
+        if [name for name in foreign if name not in ("run.lock", "model", "data", "evaluation")]:
+            raise RunError(
+                f"{path} is not empty (it holds {foreign[0]}); choose another folder with --output."
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        return RunFolder(path, RunLock(path), options)
+
+    @staticmethod
+    def open(path: Path, asked: TrainOptions) -> "RunFolder":
+        """Open the folder of a run to go on with it.
+
+        Raises:
+            RunError: there is no run, or `asked` differs from it in an option that would change the result.
+        """
+        stored = read_options(path)
+        differing = [
+            f"  {name}: the run has {getattr(stored, name)!r}, now asked for is {getattr(asked, name)!r}"
+            for name in sorted(asked.given - _FREE_TO_CHANGE)
+            if getattr(asked, name) != getattr(stored, name)
+        ]
+        if differing:
+            raise RunError(
+                f"The run in {path} was started with other options:\n" + "\n".join(differing)
+                + "\nLeave them out to go on as it was, or start a new run with --output."
+            )
+        changed = {name: getattr(asked, name) for name in asked.given & _FREE_TO_CHANGE}
+        options = dataclasses.replace(stored, **changed)
+        return RunFolder(path, RunLock(path), options)
+
+    def start(self, facts: Mapping[str, Any]) -> None:
+        """Write `run.json`: from now on the folder holds a run that can be resumed."""
+        options = dataclasses.asdict(self.options) | {"given": sorted(self.options.given)}
+        content = {"format": _FORMAT, "options": options, **facts}
+        write_whole_file(self.path / "run.json", json.dumps(content, indent=2).encode())
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one line to the metrics."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics of steps after `step`: they will be done again."""
+        if not self.metrics.exists():
+            return
+        kept = [
+            line
+            for line in self.metrics.read_text().splitlines()
+            if line.endswith("}") and json.loads(line)["step"] <= step
+        ]
+        write_whole_file(self.metrics, "".join(f"{line}\n" for line in kept).encode())
+
+    def close(self) -> None:
+        """Let other processes in."""
+        self._lock.release()
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """Return the content of `run.json`.
+
+    Raises:
+        RunError: the folder holds no run, or one of another version.
+    """
+    try:
+        content: dict[str, Any] = json.loads((path / "run.json").read_bytes())
+    except OSError as error:
+        raise RunError(
+            f"{path} holds no run (there is no run.json in it); --resume names the folder that a run was "
+            "started with as --output."
+        ) from error
+    except ValueError as error:
+        raise RunError(f"{path / 'run.json'} is damaged: {error}.") from error
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise RunError(f"{path} was written by another version of Outsize.")
+    return content
+
+
+def read_options(path: Path) -> TrainOptions:
+    """Return the options that a run was started with.
+
+    Raises:
+        RunError: as `read_run`.
+    """
+    values = read_run(path)["options"]
+    values["given"] = frozenset(values["given"])
+    return TrainOptions(**values)
