@@ -1,8 +1,8 @@
 """Every mistake a user can make, as one exception tree.
 
-A raised `OutsizeError` means: nothing was lost, nothing is half written, and the message says what to do. The command
-line prints the message, puts `to_json()` on stdout and exits with `exit_code`. Bugs of our own are not in here: they
-are assertions. Read `quantities.py` next.
+A raised `OutsizeError` means: nothing was lost, nothing is half written, and the message says what
+to do. The command line prints the message, puts `to_json()` on stdout and exits with `exit_code`.
+Bugs of our own are not in here: they are assertions. Read `quantities.py` next.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,9 @@ class ModelError(OutsizeError):
 
 
 class FormatError(OutsizeError):
-    """A model file that is damaged, truncated, hostile or does not match its config; names file and tensor."""
+    """A model file that is damaged, truncated, hostile or does not match its config; names file and
+    tensor.
+    """
 
     kind = "format"
 

@@ -12,8 +12,8 @@ _DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?(?:e\d+)?)\s*([kmgtp]?)(i?)(b?)\s*", re.IGNORECASE)
 
 SIZE_RULE = (
-    "a size is a number with a unit: KiB, MiB, GiB, TiB are powers of 1024; KB, MB, GB, TB (or k, m, g, t alone) are "
-    "powers of 1000; no unit means bytes; for example 1GiB, 1.5GB, 768MiB"
+    "a size is a number with a unit: KiB, MiB, GiB, TiB are powers of 1024; KB, MB, GB, TB "
+    "(or k, m, g, t alone) are powers of 1000; no unit means bytes; for example 1GiB, 1.5GB, 768MiB"
 )
 
 
@@ -34,7 +34,7 @@ def parse_bytes(text: str) -> int:
 
 
 def format_bytes(count: int) -> str:
-    """Write a byte count with three significant digits in binary units, for example `1.21 GiB`."""
+    """Write a byte count with three digits in binary units, for example `1.21 GiB`."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if abs(value) < 1000 or unit == "TiB":

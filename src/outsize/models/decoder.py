@@ -46,6 +46,9 @@ class Decoder:
             hidden_size=hidden_size,
             vocab_size=vocab_size,
             tied=self.token_table if skeleton.is_tied else None,
+            projection=self.token_table
+            if skeleton.is_tied
+            else f"{skeleton.projection_name}.weight",
             max_positions=max_positions,
         )
 
@@ -79,7 +82,12 @@ class Decoder:
         return functional_call(module, local, (hidden, *call.args), dict(call.kwargs))
 
     def loss(
-        self, parameters: Mapping[str, Tensor], hidden: Tensor, labels: Tensor, scale: float
+        self,
+        parameters: Mapping[str, Tensor],
+        hidden: Tensor,
+        labels: Tensor,
+        scale: float,
+        projection_gradient: Tensor | None = None,
     ) -> Tensor:
         """Run final norm, output projection and cross-entropy, in chunks of tokens."""
         normed = self._norm(parameters, hidden)
@@ -92,6 +100,7 @@ class Decoder:
             scale=scale,
             softcap=self._softcap,
             logit_scale=self._logit_scale,
+            weight_gradient=projection_gradient,
         )
 
     def logits(self, parameters: Mapping[str, Tensor], hidden: Tensor) -> Tensor:

@@ -109,9 +109,18 @@ class LayeredModel(Protocol):
         ...
 
     def loss(
-        self, parameters: Mapping[str, Tensor], hidden: Tensor, labels: Tensor, scale: float
+        self,
+        parameters: Mapping[str, Tensor],
+        hidden: Tensor,
+        labels: Tensor,
+        scale: float,
+        projection_gradient: Tensor | None = None,
     ) -> Tensor:
-        """Return `scale` times the sum of the labels' losses as a scalar."""
+        """Return `scale` times the sum of the labels' losses as a scalar.
+
+        With `projection_gradient`, which only a model whose spec names a projection takes, the
+        gradient of that matrix is written there, and autograd gives none for it.
+        """
         ...
 
     def logits(self, parameters: Mapping[str, Tensor], hidden: Tensor) -> Tensor:

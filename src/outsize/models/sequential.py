@@ -76,6 +76,11 @@ def from_sequential(
     return Sequential(dict(model.named_children()), loss_fn, hidden_size=hidden_size, dtype=dtype)
 
 
+def _projection(name: str, head: nn.Module, loss_fn: LossFunction | None) -> str | None:
+    """Return the projection's name when the loss of a plain `nn.Linear` is made in chunks."""
+    return name if loss_fn is None and type(head) is nn.Linear else None
+
+
 class Sequential:
     """A `LayeredModel` made of modules that are called one after the other.
 
@@ -111,6 +116,9 @@ class Sequential:
             hidden_size=hidden_size or embedding.embedding_dim,
             vocab_size=embedding.num_embeddings if takes_tokens else 0,
             tied=table if is_tied else None,
+            projection=_projection(
+                table if is_tied else f"{self._names[-1]}.weight", head, loss_fn
+            ),
             max_positions=None,
         )
 
@@ -153,10 +161,16 @@ class Sequential:
         return result
 
     def loss(
-        self, parameters: Mapping[str, Tensor], hidden: Tensor, labels: Tensor, scale: float
+        self,
+        parameters: Mapping[str, Tensor],
+        hidden: Tensor,
+        labels: Tensor,
+        scale: float,
+        projection_gradient: Tensor | None = None,
     ) -> Tensor:
         """Call the head and the loss function."""
-        if self._loss_fn is not None or type(self._modules[-1]) is not nn.Linear:
+        if self.spec.projection is None:
+            assert projection_gradient is None
             loss_fn = self._loss_fn or token_loss
             return loss_fn(self.logits(parameters, hidden), labels) * scale
         local = self._head_parameters(parameters)
@@ -166,6 +180,7 @@ class Sequential:
             local.get("bias"),
             labels.reshape(-1),
             scale=scale,
+            weight_gradient=projection_gradient,
         )
 
     def logits(self, parameters: Mapping[str, Tensor], hidden: Tensor) -> Tensor:

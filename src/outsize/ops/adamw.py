@@ -1,8 +1,8 @@
 """AdamW on flat fp32 pieces, and the arithmetic of clipping, exactly as PyTorch does them.
 
 Loshchilov and Hutter, 2019, "Decoupled weight decay regularization", algorithm 2. The fused kernel works element by
-element, and its vector part covers whole cache lines; so a tensor that is updated piece by piece, in pieces of whole
-cache lines, gets the same bits as one that is updated at once.
+element, and its vector part covers whole cache lines; so a tensor that is updated piece by piece,
+in pieces of whole cache lines, gets the same bits as one that is updated at once.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdamW:
-    """Constants of the optimizer; the learning rate changes with the step and is passed beside them."""
+    """Constants of the optimizer; the learning rate changes with the step and is passed beside
+    them.
+    """
 
     beta1: float
     beta2: float
@@ -82,7 +84,9 @@ def adamw_reference_(
     for piece, gradient in zip(pieces, gradients, strict=True):
         piece.master.mul_(1 - learning_rate * weight_decay)
         piece.exp_avg.lerp_(gradient, 1 - optimizer.beta1)
-        piece.exp_avg_sq.mul_(optimizer.beta2).addcmul_(gradient, gradient, value=1 - optimizer.beta2)
+        piece.exp_avg_sq.mul_(optimizer.beta2).addcmul_(
+            gradient, gradient, value=1 - optimizer.beta2
+        )
         correction1 = 1 - optimizer.beta1**step
         correction2 = 1 - optimizer.beta2**step
         denominator = (piece.exp_avg_sq / correction2).sqrt_().add_(optimizer.epsilon)
@@ -105,6 +109,8 @@ def tensor_norms(gradient: Tensor, copy: Tensor) -> list[Tensor]:
 
 
 def clip_factor(norms: list[Tensor], max_norm: float) -> tuple[Tensor, Tensor]:
-    """Return the global norm and the factor that clips to `max_norm`, as `torch.nn.utils.clip_grad_norm_` makes them."""
+    """Return the global norm and the factor that clips to `max_norm`, as
+    `torch.nn.utils.clip_grad_norm_` makes them.
+    """
     total = torch.linalg.vector_norm(torch.stack(norms))
     return total, torch.clamp(max_norm / (total + 1e-6), max=1.0)

@@ -8,7 +8,7 @@ is computed is `linear_cross_entropy_reference`.
 Shape suffixes: N tokens, C tokens of one chunk, V vocabulary, H hidden size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ def linear_cross_entropy(
     chunk_tokens: int | None = None,
     softcap: float | None = None,
     logit_scale: float = 1.0,
+    weight_gradient: Tensor | None = None,
 ) -> Tensor:
     """Return `scale` times the summed cross-entropy of `hidden @ weight.T + bias` as a scalar.
 
@@ -58,6 +59,8 @@ def linear_cross_entropy(
         softcap: logits become `softcap * tanh(logits / softcap)`, after `logit_scale`; None for no
             cap.
         logit_scale: factor on the logits.
+        weight_gradient: `[V, H]` buffer that the weight's gradient is written into instead of being
+            handed to autograd; None for a new one that is.
 
     Cost:
         With C = `chunk_tokens`: `[C, V]` logits and two blocks of 2 MiB (fp32) until the forward
@@ -70,6 +73,7 @@ def linear_cross_entropy(
         chunk_tokens=chunk_tokens or default_chunk_tokens(weight_VH.shape[0]),
         softcap=softcap,
         logit_scale=logit_scale,
+        weight_gradient=weight_gradient,
     )
     inputs = (hidden_NH, weight_VH, bias_V)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
@@ -106,6 +110,7 @@ class _Options:
     chunk_tokens: int
     softcap: float | None
     logit_scale: float
+    weight_gradient: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +131,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         options: _Options,
     ) -> Tensor:
         needs = ctx.needs_input_grad[:3]
-        loss, ctx.gradients = _run(
+        loss, gradients = _run(
             hidden_NH, weight_VH, bias_V, labels_N, options, needs_gradient=needs
         )
+        if options.weight_gradient is not None:
+            gradients = replace(gradients, weight=None)
+        ctx.gradients = gradients
         return loss
 
     @staticmethod
@@ -159,7 +167,7 @@ def _run(
     labels = labels_N if keeps_all else labels_N[kept]
     gradients = _Gradients(
         hidden=torch.empty_like(hidden) if needs_gradient[0] else None,
-        weight=torch.zeros_like(weight_VH) if needs_gradient[1] else None,
+        weight=_weight_sum(weight_VH, options) if _wants_weight(needs_gradient, options) else None,
         bias=_bias_sum(bias_V) if needs_gradient[2] and bias_V is not None else None,
     )
     loss = _accumulate(hidden, weight_VH, bias_V, labels, options, gradients)
@@ -235,6 +243,15 @@ def _score_gradient_(gradient: Tensor, score: Tensor, options: _Options) -> None
         # d tanh(x) / dx = 1 - tanh(x)^2, and score = softcap * tanh(x).
         gradient.mul_(score.div_(options.softcap).square_().neg_().add_(1.0))
     gradient.mul_(options.scale * options.logit_scale)
+
+
+def _wants_weight(needs_gradient: tuple[bool, bool, bool], options: _Options) -> bool:
+    return needs_gradient[1] or (options.weight_gradient is not None and needs_gradient[0])
+
+
+def _weight_sum(weight_VH: Tensor, options: _Options) -> Tensor:
+    given = options.weight_gradient
+    return torch.zeros_like(weight_VH) if given is None else given.zero_()
 
 
 def _bias_sum(bias_V: Tensor) -> Tensor:

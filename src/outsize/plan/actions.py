@@ -1,8 +1,8 @@
 """The seven actions that a run is made of, and their one-line text form.
 
-A plan is a tuple of these. The same tuple is simulated, executed, explained and stored, so that prediction and
-execution cannot drift apart. `format_actions` prints one action a line; `parse_actions` reads them back. Read
-`schedule.py` next: it writes the compute-only list.
+A plan is a tuple of these. The same tuple is simulated, executed, explained and stored, so that
+prediction and execution cannot drift apart. `format_actions` prints one action a line;
+`parse_actions` reads them back. Read `schedule.py` next: it writes the compute-only list.
 """
 
 from collections.abc import Iterable
@@ -46,7 +46,8 @@ class Compute:
 class Update:
     """Make the compute weights of one span of a layer's state current.
 
-    `optimizer` first applies the pending gradient to master and moments; `derive` only rounds the master.
+    `optimizer` first applies the pending gradient to master and moments; `derive` only rounds the
+    master.
     """
 
     layer: int

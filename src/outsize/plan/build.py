@@ -1,7 +1,8 @@
 """From placed stays to the lists of actions that a run executes.
 
-A run is `prologue`, `first`, then `steady` or `commit` once a step, and `flush` before it pauses or ends. All five come
-from one steady step, so a region has the same offset in each of them and one list can follow another.
+A run is `prologue`, `first`, then `steady` or `commit` once a step, and `flush` before it pauses or
+ends. All five come from one steady step, so a region has the same offset in each of them and one
+list can follow another.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -96,7 +97,9 @@ def build_plan(work: Sequence[Work], placement: Placement) -> StepPlan:
 
 
 def build_pass(work: Sequence[Work], placement: Placement) -> tuple[int, tuple[Action, ...]]:
-    """Return arena size and list of a pass that starts and ends with an empty arena, such as an evaluation."""
+    """Return arena size and list of a pass that starts and ends with an empty arena, such as an
+    evaluation.
+    """
     prologue = tuple(_prologue(placement, len(work)))
     actions = (*prologue, *_steady(work, placement))
     live = _resident_after(actions)
@@ -139,7 +142,9 @@ def _prologue(placement: Placement, num_slots: int) -> Iterator[Action]:
 
 
 def _first(steady: Iterable[Action]) -> Iterator[Action]:
-    """The steady step without a pending gradient: nothing of the state changes, so none of it is written."""
+    """The steady step without a pending gradient: nothing of the state changes, so none of it is
+    written.
+    """
     updating = {a.layer for a in steady if isinstance(a, Update)}
     for action in steady:
         match action:
@@ -161,7 +166,8 @@ def _is_pending(region: str, layers: set[int]) -> bool:
 
 
 def _commit(steady: Sequence[Action]) -> Iterator[Action]:
-    """The steady step plus a write of every state region that it would only keep, and the commit itself.
+    """The steady step plus a write of every state region that it would only keep, and the commit
+    itself.
 
     The commit comes after the backward of the last block, when the writes have had time to finish.
     """
@@ -178,7 +184,9 @@ def _commit(steady: Sequence[Action]) -> Iterator[Action]:
 
 
 def _commit_place(steady: Sequence[Action]) -> int:
-    """Index of the action to commit after: the last of the first layer below the head to go backward."""
+    """Index of the action to commit after: the last of the first layer below the head to go
+    backward.
+    """
     backward = [i for i, a in enumerate(steady) if isinstance(a, Compute) and a.phase == "backward"]
     head = max(a.layer for a in steady if isinstance(a, Compute))
     below = [i for i in backward if _layer(steady[i]) == head - 1]

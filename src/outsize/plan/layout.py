@@ -1,8 +1,9 @@
 """Where the bytes of every tensor lie: regions, spans and extents.
 
-A layer's tensors are laid end to end in one padded run of elements. `weights/L` and `gradient/L` hold that run in the
-compute dtype; `state/L/S` holds one span of it as fp32 master, first and second moment. A span is a fixed number of
-elements, so that an update touches a few MiB whatever the layer's size.
+A layer's tensors are laid end to end in one padded run of elements. `weights/L` and `gradient/L`
+hold that run in the compute dtype; `state/L/S` holds one span of it as fp32 master, first and
+second moment. A span is a fixed number of elements, so that an update touches a few MiB whatever
+the layer's size.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from outsize.spec.workload import TrainWorkload
 
 STATE_COMPONENTS = ("master", "exp_avg", "exp_avg_sq")
 NORM_SPAN_ELEMENTS = 64 * 2**20
-"""Tensors above this many elements have their norm taken in spans of it, so that the fp32 copy is at most 256 MiB."""
+"""Tensors above this many elements have their norm taken in spans of it, so that the fp32 copy is
+at most 256 MiB.
+"""
 
 _ALIGN_ELEMENTS = TENSOR_ALIGNMENT_BYTES // 2
 """Elements between tensor starts: 64 bytes in the narrowest compute dtype."""
@@ -90,7 +93,9 @@ class LayerLayout:
         )
 
     def component_bytes(self, index: int) -> int:
-        """Bytes between the components of `state/L/index`: one fp32 number an element, page-aligned."""
+        """Bytes between the components of `state/L/index`: one fp32 number an element,
+        page-aligned.
+        """
         start, stop = self.span(index)
         return align_up(4 * (stop - start), PAGE_BYTES)
 
@@ -111,7 +116,8 @@ class Layout:
     def layers(self) -> tuple[LayerLayout, ...]:
         """One layout per layer of the model."""
         return tuple(
-            LayerLayout(layer=layer, span_elements=self.span_elements) for layer in self.model.layers
+            LayerLayout(layer=layer, span_elements=self.span_elements)
+            for layer in self.model.layers
         )
 
     @cached_property
@@ -135,6 +141,9 @@ class Layout:
             sizes[boundary_gradient(micro_batch)] = hidden_bytes
             if self.model.tied is not None:
                 sizes[tied_rows(micro_batch)] = self.tied_rows_bytes
+        if self.model.projection is not None:
+            elements = self.model.tensor(self.model.projection).num_elements
+            sizes[PROJECTION_GRADIENT] = align_up(elements * item, PAGE_BYTES)
         return sizes
 
     @property
@@ -153,6 +162,10 @@ class Layout:
 def _norm_copy_bytes(layer: LayerLayout) -> int:
     largest = max(placed.tensor.num_elements for placed in layer.tensors)
     return align_up(4 * min(largest, NORM_SPAN_ELEMENTS), PAGE_BYTES)
+
+
+PROJECTION_GRADIENT = "projection_gradient"
+"""Name of the region that one micro-batch's gradient of the output projection is made in."""
 
 
 def weights(layer: int) -> str:
@@ -186,7 +199,9 @@ def tied_rows(micro_batch: int) -> str:
 
 
 def norm_copy(layer: int) -> str:
-    """Name of the region that holds one tensor of a layer's gradient in fp32 while its norm is taken."""
+    """Name of the region that holds one tensor of a layer's gradient in fp32 while its norm is
+    taken.
+    """
     return f"norm_copy/{layer}"
 
 

@@ -1,8 +1,9 @@
 """Offsets of every stay in one arena, so that nothing overlaps and the arena is small.
 
-Lifetimes are data: stays are half-known intervals on the circle of the repeating step. Placing the largest first at the
-lowest free offset is the greedy-by-size rule of Pisarchyk and Lee, 2020, "Efficient memory management for deep neural
-net inference"; here intervals may wrap around the end of the step.
+Lifetimes are data: stays are half-known intervals on the circle of the repeating step. Placing the
+largest first at the lowest free offset is the greedy-by-size rule of Pisarchyk and Lee, 2020,
+"Efficient memory management for deep neural net inference"; here intervals may wrap around the end
+of the step.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,9 @@
 """Start reads early and end writes late, in the room that residency left free.
 
-Two passes over the steady stays. `write_behind` keeps a changed region in place for a while after its last use, so that
-its write runs beside later arithmetic. `read_ahead` makes room before a region's first use, so that its read does. Both
-only ever use room that is free at every slot they cover, so the capacity holds by construction.
+Two passes over the steady stays. `write_behind` keeps a changed region in place for a while after
+its last use, so that its write runs beside later arithmetic. `read_ahead` makes room before a
+region's first use, so that its read does. Both only ever use room that is free at every slot they
+cover, so the capacity holds by construction.
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,8 @@ def overlap_transfers(
         stays: the steady stays of one period.
         num_slots: slots of the period.
         capacity_bytes: the most that may be resident at any slot.
-        window_bytes: how far, in bytes of transfers in flight, reads run ahead and writes run behind.
+        window_bytes: how far, in bytes of transfers in flight, reads run ahead and writes run
+            behind.
     """
     room = _Room(stays, num_slots, capacity_bytes)
     limits = _neighbours(stays, num_slots)
@@ -50,7 +52,9 @@ def overlap_transfers(
 
 
 def _neighbours(stays: Sequence[Stay], num_slots: int) -> dict[int, tuple[int, int]]:
-    """For every stay: the last slot of the region's stay before it and the first of the one after it."""
+    """For every stay: the last slot of the region's stay before it and the first of the one after
+    it.
+    """
     by_region: dict[str, list[int]] = {}
     for index, stay in enumerate(stays):
         by_region.setdefault(stay.region, []).append(index)
@@ -99,7 +103,9 @@ def _slot_after_bytes(
 def _read_ahead(
     stays: list[Stay], room: _Room, limits: dict[int, tuple[int, int]], window_bytes: int
 ) -> None:
-    """Move the start of each fetch ahead, in order of need, while the bytes in flight fit the window."""
+    """Move the start of each fetch ahead, in order of need, while the bytes in flight fit the
+    window.
+    """
     order = sorted(
         (i for i, s in enumerate(stays) if s.fetch and not s.permanent),
         key=lambda i: (stays[i].first, i),

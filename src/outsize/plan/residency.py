@@ -1,8 +1,9 @@
 """What stays in host memory and what leaves it, decided from the known order of use.
 
-The whole list is known ahead and repeats every step, so residency is no cache with a guess: when room is needed, the
-region whose next use is farthest away leaves (Belady, 1966, "A study of replacement algorithms"). The list is walked
-period after period until what is resident at its end no longer changes; that period is the steady state.
+The whole list is known ahead and repeats every step, so residency is no cache with a guess: when
+room is needed, the region whose next use is farthest away leaves (Belady, 1966, "A study of
+replacement algorithms"). The list is walked period after period until what is resident at its end
+no longer changes; that period is the steady state.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +30,8 @@ class Stay:
         region: its name.
         size_bytes: its size.
         first: slot of its first use, in [0, num_slots).
-        last: slot of its last use; at or beyond num_slots when the stay goes on into the next period.
+        last: slot of its last use; at or beyond num_slots when the stay goes on into the next
+            period.
         fetch: whether its content comes from disk.
         written: slot of the last change of its content during the stay; None when it is only read.
         write_back: whether its content is still needed after the stay.
@@ -173,7 +175,12 @@ class _Walk:
         permanent = [
             replace(
                 self._stay(region, stay, write_back=False),
-                first=0, last=count - 1, start=0, stop=count - 1, fetch=True, permanent=True,
+                first=0,
+                last=count - 1,
+                start=0,
+                stop=count - 1,
+                fetch=True,
+                permanent=True,
             )
             for region, stay in self._open.items()
             if stay.first < period_start

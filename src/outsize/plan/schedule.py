@@ -1,8 +1,9 @@
 """The compute-only list of one train step, and which regions each action touches.
 
-Layer by layer, all micro-batches. The optimizer update of a layer is deferred to the next step's forward, right before
-the layer runs: the global gradient norm is then known, and the update's traffic hides behind the forward of the layer
-before. `uses` is the single source of truth about reads and writes; every later pass asks it.
+Layer by layer, all micro-batches. The optimizer update of a layer is deferred to the next step's
+forward, right before the layer runs: the global gradient norm is then known, and the update's
+traffic hides behind the forward of the layer before. `uses` is the single source of truth about
+reads and writes; every later pass asks it.
 """
 
 from collections.abc import Iterator
@@ -28,8 +29,8 @@ class Use:
 def train_step(layout: Layout, kind: UpdateKind = "optimizer") -> tuple[Work, ...]:
     """Return one train step: pending updates merged into the forward, then the backward.
 
-    The spans of a layer's update are dealt out between the micro-batches of the layer before, so that their transfers
-    and the layer's arithmetic overlap with a small arena.
+    The spans of a layer's update are dealt out between the micro-batches of the layer before, so
+    that their transfers and the layer's arithmetic overlap with a small arena.
     """
     head = len(layout.layers) - 1
     micro_batches = range(layout.workload.num_micro_batches)
@@ -111,6 +112,8 @@ def _backward_uses(layout: Layout, layer: int, m: int) -> tuple[Use, ...]:
             Use(names.gradient(0), accumulate),
             Use(names.tied_rows(m), "write"),
         )
+    if layer == head and layout.model.projection is not None:
+        found.append(Use(names.PROJECTION_GRADIENT, "write"))
     if layout.layers[layer].num_elements:
         found.append(Use(names.gradient(layer), accumulate))
     return tuple(found)

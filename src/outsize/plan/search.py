@@ -1,7 +1,8 @@
 """Choose the plan of a step: the fastest by simulation among all that fit the arena.
 
-What is searched is how much of the arena residency may use and how much transfers in flight may use. The lists are made
-and simulated for each split; equal times are told apart by the bytes that move.
+What is searched is how much of the arena residency may use and how much transfers in flight may
+use. The lists are made and simulated for each split; equal times are told apart by the bytes that
+move.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,7 +68,8 @@ def plan_train_step(
 
 
 def plan_evaluation(layout: Layout, arena_bytes: int) -> tuple[Action, ...]:
-    """Return the verified list of one evaluation of a step's rows, which starts and ends with an empty arena.
+    """Return the verified list of one evaluation of a step's rows, which starts and ends with an
+    empty arena.
 
     Raises:
         DoesNotFitError: it does not fit `arena_bytes`.

@@ -1,7 +1,8 @@
 """Predicted time of a list of actions: three lanes, one clock each.
 
-Compute runs actions in order; the read and the write lane each serve transfers first come, first served. Compute waits
-for what it needs; that waiting is the exposed I/O. The same list is executed by `runtime/executor.py`.
+Compute runs actions in order; the read and the write lane each serve transfers first come, first
+served. Compute waits for what it needs; that waiting is the exposed I/O. The same list is executed
+by `runtime/executor.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,9 @@ from outsize.plan.schedule import uses
 from outsize.spec.machine import LayerCost, MachineProfile
 
 UPDATE_BYTES_PER_ELEMENT = 30
-"""Memory traffic of the optimizer update: master and moments read and written, gradient read, weight written."""
+"""Memory traffic of the optimizer update: master and moments read and written, gradient read,
+weight written.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +133,8 @@ def simulate(
         layout: sizes of the regions that it names.
         machine: measured rates.
         costs: measured seconds by layer signature.
-        repeats: whether the list follows itself, so that transfers run over its ends: the second of two rounds counts.
+        repeats: whether the list follows itself, so that transfers run over its ends: the second of
+            two rounds counts.
     """
     lanes = _Lanes(layout=layout, machine=machine, costs=costs)
     if repeats:

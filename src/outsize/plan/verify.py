@@ -1,7 +1,8 @@
 """An independent check of the lists: an abstract machine that runs them and refuses any wrong move.
 
-It knows nothing of stays or slots. It tracks which bytes of the arena belong to whom, what each region holds, and what
-lies on disk; then it runs prologue, first, steady, commit, steady, flush in order. Every plan passes here before a run.
+It knows nothing of stays or slots. It tracks which bytes of the arena belong to whom, what each
+region holds, and what lies on disk; then it runs prologue, first, steady, commit, steady, flush in
+order. Every plan passes here before a run.
 """
 
 from collections.abc import Iterable, Sequence
@@ -51,9 +52,13 @@ class _Machine:
             except PlanInvalidError as error:
                 lines = [
                     f"{'>>' if i == index else '  '} {format_action(a)}"
-                    for i, a in enumerate(actions[max(0, index - 20) : index + 5], max(0, index - 20))
+                    for i, a in enumerate(
+                        actions[max(0, index - 20) : index + 5], max(0, index - 20)
+                    )
                 ]
-                raise PlanInvalidError(f"{label}, action {index}: {error}\n" + "\n".join(lines)) from error
+                raise PlanInvalidError(
+                    f"{label}, action {index}: {error}\n" + "\n".join(lines)
+                ) from error
 
     def _do(self, action: Action) -> None:
         match action:
@@ -120,7 +125,17 @@ def verify_plan(plan: StepPlan, layout: Layout) -> None:
         PlanInvalidError: with the list and the failing line marked.
     """
     machine = _machine(layout, plan.arena_bytes)
-    order = ("prologue", "first", "steady", "commit", "steady", "flush", "prologue", "first", "flush")
+    order = (
+        "prologue",
+        "first",
+        "steady",
+        "commit",
+        "steady",
+        "flush",
+        "prologue",
+        "first",
+        "flush",
+    )
     lists = {
         "prologue": plan.prologue, "first": plan.first, "steady": plan.steady,
         "commit": plan.commit, "flush": plan.flush,

@@ -1,0 +1,1 @@
+"""The one executor loop and what a run tells its watchers."""

@@ -1,15 +1,18 @@
 """What a run tells whoever watches it, as data: the terminal, a report, a test.
 
-A verb calls `on_event` with these; nothing here is drawn or printed. `report/terminal.py` draws them.
+A verb calls `on_event` with these; nothing here is drawn or printed. `report/terminal.py` draws
+them.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseStarted:
-    """A phase such as `import`, `profile`, `load` began; `total` counts `unit`s, None when unknown."""
+    """A phase such as `import` or `profile` began; `total` counts `unit`s, None when unknown."""
 
     phase: str
     total: int | None
@@ -109,3 +112,12 @@ OnEvent = Callable[[Event], None]
 
 def ignore(event: Event) -> None:
     """Watch nothing."""
+
+
+@contextmanager
+def phase(name: str, on_event: OnEvent, total: int | None = None, unit: str = "") -> Iterator[None]:
+    """Tell the start of a phase and, when it went well, its end."""
+    on_event(PhaseStarted(phase=name, total=total, unit=unit))
+    start_s = time.monotonic()
+    yield
+    on_event(PhaseFinished(phase=name, seconds=time.monotonic() - start_s))

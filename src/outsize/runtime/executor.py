@@ -1,8 +1,9 @@
 """The only loop: it takes a list of actions and does them.
 
-Transfers are started where the list says so and waited for where their region is needed; arithmetic runs on the calling
-thread, through `Kernels`. Overlap, residency and order are decided in the list, none of them here. Read
-`plan/build.py` for how the list is made and `train/kernels.py` for the arithmetic.
+Transfers are started where the list says so and waited for where their region is needed; arithmetic
+runs on the calling thread, through `Kernels`. Overlap, residency and order are decided in the list,
+none of them here. Read `plan/build.py` for how the list is made and `train/kernels.py` for the
+arithmetic.
 """
 
 import time
@@ -46,7 +47,8 @@ class Executor:
         kernels: the arithmetic.
         on_commit: called when every write of durable regions has ended; makes them current.
 
-    Guarantees: a region is read by an action only after its transfer has ended, and changed only after a write of it
+    Guarantees: a region is read by an action only after its transfer has ended, and changed only
+    after a write of it
         has ended. After an exception the lists must not go on; what was committed is whole.
     """
 

@@ -1,7 +1,9 @@
-"""Which of its two places on disk holds the newest, and which the committed, bytes of each durable region.
+"""Which of its two places on disk holds the newest, and which the committed, bytes of each durable
+region.
 
-A changed region always goes to the place that is not committed, so the committed one is never touched: whenever the
-process dies, the last commit is whole. An uncommitted place may be overwritten any number of times.
+A changed region always goes to the place that is not committed, so the committed one is never
+touched: whenever the process dies, the last commit is whole. An uncommitted place may be
+overwritten any number of times.
 """
 
 from collections.abc import Iterable, Mapping
@@ -69,7 +71,9 @@ class Slots:
         names = sorted(regions)
         slots, checksums = record.get("slots"), record.get("checksums")
         if not isinstance(slots, str) or not isinstance(checksums, str):
-            raise StorageError("The commit record has no table of regions; it was not written by Outsize.")
+            raise StorageError(
+                "The commit record has no table of regions; it was not written by Outsize."
+            )
         if len(slots) != len(names) or len(checksums) != 16 * len(names):
             raise StorageError(
                 f"The commit record describes {len(slots)} regions and the model has {len(names)}: "

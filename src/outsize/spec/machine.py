@@ -23,7 +23,8 @@ class LayerCost:
     """Measured cost of one layer signature at the planned micro-batch.
 
     Attributes:
-        forward_s: seconds of one forward of one micro-batch (for the head: forward and backward together).
+        forward_s: seconds of one forward of one micro-batch (for the head: forward and backward
+            together).
         backward_s: seconds of one backward with its recomputed forward; 0 for the head.
     """
 

@@ -14,9 +14,11 @@ class LayerSpec:
 
     Attributes:
         name: readable name, for example `model.layers.3`.
-        kind: `embedding` turns token ids into hidden states, `block` maps hidden states to hidden states, `head` maps
-            hidden states to the loss. The first layer of a token model is its embedding, the last one its head.
-        signature: layers with equal signatures run the same code on the same shapes, so one of them is profiled for all.
+        kind: `embedding` turns token ids into hidden states, `block` maps hidden states to hidden
+            states, `head` maps hidden states to the loss. The first layer of a token model is its
+            embedding, the last one its head.
+        signature: layers with equal signatures run the same code on the same shapes, so one of them
+            is profiled for all.
         tensors: the parameters that this layer owns, in state-dict order.
     """
 
@@ -40,8 +42,10 @@ class ModelSpec:
         layers: embedding first, head last.
         hidden_size: width of the hidden state that passes between layers.
         vocab_size: rows of the embedding and of the output projection.
-        tied: name of the embedding's tensor that the head uses as its output projection too; None when the head has
-            its own.
+        tied: name of the embedding's tensor that the head uses as its output projection too; None
+            when the head has its own.
+        projection: name of the `[vocab_size, hidden_size]` matrix that the head projects with, the
+            tied one or its own; None when the head's loss is a black box.
         max_positions: longest sequence the model was made for; None when there is no such limit.
     """
 
@@ -50,7 +54,12 @@ class ModelSpec:
     hidden_size: int
     vocab_size: int
     tied: str | None
+    projection: str | None
     max_positions: int | None
+
+    def tensor(self, name: str) -> TensorSpec:
+        """Return the tensor of that name."""
+        return next(t for layer in self.layers for t in layer.tensors if t.name == name)
 
     @property
     def num_elements(self) -> int:

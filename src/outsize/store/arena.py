@@ -1,7 +1,8 @@
 """One page-aligned block of host memory that every region is fetched into.
 
-It is mapped once, at the size that the plan names, and never grows. Regions are windows into it; parameters of a layer
-are windows into a region. `madvise` asks for huge pages: a first touch of small ones is slow.
+It is mapped once, at the size that the plan names, and never grows. Regions are windows into it;
+parameters of a layer are windows into a region. `madvise` asks for huge pages: a first touch of
+small ones is slow.
 """
 
 import mmap
@@ -24,7 +25,8 @@ class HostArena:
 
     def view(self, offset_bytes: int, size_bytes: int) -> memoryview:
         """Return a writable window; it stays valid until `close`."""
-        assert 0 <= offset_bytes and offset_bytes + size_bytes <= self.size_bytes
+        assert offset_bytes >= 0
+        assert offset_bytes + size_bytes <= self.size_bytes
         return self._view[offset_bytes : offset_bytes + size_bytes]
 
     def give_back(self) -> None:

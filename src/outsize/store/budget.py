@@ -1,7 +1,8 @@
-"""What the machine and the container really allow, and what the process really took, read from the kernel.
+"""What the machine and the container really allow, and what the process really took, read from the
+kernel.
 
-Nothing here trusts an account of our own. Control groups of both versions are followed up to the root, because a nested
-group is held to the tightest limit above it.
+Nothing here trusts an account of our own. Control groups of both versions are followed up to the
+root, because a nested group is held to the tightest limit above it.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""The account of one tier: everything large is acquired from it before it is used, and it never over-commits."""
+"""The account of one tier: everything large is acquired from it before it is used, and it never
+over-commits.
+"""
 
 from outsize.errors import BudgetError, Contributor
 

@@ -1,4 +1,6 @@
-"""Evaluation loss: the forward of all evaluation rows on an empty arena, as one more list of actions."""
+"""Evaluation loss: the forward of all evaluation rows on an empty arena, as one more list of
+actions.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -57,7 +59,9 @@ class Evaluator:
         return total / max(1, num_tokens)
 
     def _steps(self) -> Iterator[list[Batch]]:
-        """Rows in order, a train step's worth at a time; the last ones are filled up with rows that carry no loss."""
+        """Rows in order, a train step's worth at a time; the last ones are filled up with rows that
+        carry no loss.
+        """
         workload = self._session.layout.workload
         for first in range(0, self._rows.num_rows, workload.rows_per_step):
             micro_batches = []

@@ -1,46 +1,47 @@
 """The plan in words: the rows of the table that a user sees before a run."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from outsize.quantities import format_bytes, format_rate, format_seconds
-
-if TYPE_CHECKING:
-    from outsize.train.launch import Launch
-    from outsize.train.run import Planning
+from outsize.results import TierBytes
+from outsize.train.session import Session
 
 
-def plan_rows(planning: Planning, inputs: Launch) -> tuple[tuple[str, str], ...]:
+def plan_rows(
+    session: Session,
+    *,
+    model: str,
+    num_steps: int,
+    commit_seconds: float,
+    predicted: TierBytes,
+    budget: TierBytes,
+) -> tuple[tuple[str, str], ...]:
     """Return label and text of each fact, in the order to show."""
-    session = planning.session
     prediction, workload = session.prediction, session.layout.workload
     roles = ", ".join(f"{name} {format_bytes(size)}" for name, size in session.roles().items())
-    peak = planning.predicted_peak_bytes
-    total_s = prediction.step_s * planning.num_steps
+    commits = f"at most every {format_seconds(commit_seconds)} of work"
+    if session.planned.plan.commits_every_step:
+        commits = "every step"
     return (
-        ("model", f"{inputs.folder.options.model}, {session.layout.model.num_elements / 1e6:.1f} M parameters"),
+        ("model", f"{model}, {session.layout.model.num_elements / 1e6:.1f} M parameters"),
         (
             "step",
             f"{workload.tokens_per_step} tokens = {workload.num_micro_batches} micro-batches of "
             f"{workload.micro_batch_rows} x {workload.seq_length}, {workload.dtype}",
         ),
-        ("host peak", f"{format_bytes(peak.host)} of {format_bytes(inputs.host_budget_bytes)}"),
+        ("host peak", f"{format_bytes(predicted.host)} of {format_bytes(budget.host)}"),
         ("  of that", roles),
-        ("disk peak", f"{format_bytes(peak.disk)} of {format_bytes(inputs.disk_budget_bytes)}"),
-        (
-            "traffic a step",
-            f"{format_bytes(prediction.bytes_read)} read at "
-            f"{format_rate(session.machine.read_bytes_per_s)}, "
-            f"{format_bytes(prediction.bytes_written)} written at "
-            f"{format_rate(session.machine.write_bytes_per_s)}",
-        ),
+        ("disk peak", f"{format_bytes(predicted.disk)} of {format_bytes(budget.disk)}"),
+        ("read a step", _traffic(prediction.bytes_read, session.machine.read_bytes_per_s)),
+        ("written a step", _traffic(prediction.bytes_written, session.machine.write_bytes_per_s)),
         (
             "step time",
-            f"{format_seconds(prediction.step_s)}, of it {format_seconds(prediction.exposed_io_s)} "
-            f"waiting for the disk; limited by {prediction.limited_by}",
+            f"{format_seconds(prediction.step_s)}, of it "
+            f"{format_seconds(prediction.exposed_io_s)} waiting for the disk; "
+            f"limited by {prediction.limited_by}",
         ),
-        ("whole run", f"{planning.num_steps} steps, about {format_seconds(total_s)}"),
-        ("commits", "every step" if session.planned.plan.commits_every_step else "at most every "
-         f"{format_seconds(inputs.folder.options.commit_seconds)} of work"),
+        ("whole run", f"{num_steps} steps, {format_seconds(prediction.step_s * num_steps)}"),
+        ("commits", commits),
     )
+
+
+def _traffic(size_bytes: int, rate: float) -> str:
+    return f"{format_bytes(size_bytes)} at {format_rate(rate)}"

@@ -1,7 +1,8 @@
 """Model files become training state, one span at a time.
 
-A span's masters are read from the file by ranges, converted to fp32 straight into arena memory, and written; moments
-start at zero. No tensor is ever whole in memory, except when fresh weights are drawn.
+A span's masters are read from the file by ranges, converted to fp32 straight into arena memory, and
+written; moments start at zero. No tensor is ever whole in memory, except when fresh weights are
+drawn.
 """
 
 from collections import deque
@@ -84,11 +85,10 @@ def import_state(
         FormatError: a file is damaged.
         StorageError: the disk failed.
 
-    Cost: `import_bytes` of the arena; writes 12 bytes a parameter; for fresh weights one tensor in fp32.
+    Cost: `import_bytes` of the arena; writes 12 bytes a parameter; for fresh weights one tensor in
+    fp32.
     """
-    windows = [
-        arena.view(i * _slot_bytes(layout), _slot_bytes(layout)) for i in range(_IN_FLIGHT)
-    ]
+    windows = [arena.view(i * _slot_bytes(layout), _slot_bytes(layout)) for i in range(_IN_FLIGHT)]
     writing: deque[_Writing] = deque()
     done = 0
     for count, (index, span, read) in enumerate(_spans(layout, model, source, seed)):
@@ -129,9 +129,7 @@ def _fill(view: memoryview, layer: LayerLayout, span: int, read: ReadValues) -> 
     first, _ = layer.span(span)
     for piece in layer.pieces(span):
         tensor = piece.placed
-        values = read(
-            tensor.tensor.name, piece.start - tensor.start, piece.stop - tensor.start
-        )
+        values = read(tensor.tensor.name, piece.start - tensor.start, piece.stop - tensor.start)
         numbers[piece.start - first : piece.stop - first] = values
 
 

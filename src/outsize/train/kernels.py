@@ -1,8 +1,9 @@
 """The arithmetic behind each action of a training step.
 
-One method a phase. Inputs and outputs are regions of the arena; what PyTorch allocates in between are temporaries, which
-`profile.py` measures. A block's backward computes its forward again from the boundary activation (Chen et al., 2016,
-"Training deep nets with sublinear memory cost"), with the same inputs and therefore the same bits.
+One method a phase. Inputs and outputs are regions of the arena; what PyTorch allocates in between
+are temporaries, which `profile.py` measures. A block's backward computes its forward again from the
+boundary activation (Chen et al., 2016, "Training deep nets with sublinear memory cost"), with the
+same inputs and therefore the same bits.
 """
 
 from collections.abc import Mapping
@@ -161,29 +162,40 @@ class TrainKernels:
     def _head_backward(self, m: int, views: Mapping[str, memoryview]) -> None:
         parameters = self._leaves(self._head, m, views)
         if self._table is not None:
-            table = self._weights(0, views)[self._table].requires_grad_()
-            parameters[self._table] = table
+            parameters[self._table] = self._weights(0, views)[self._table].requires_grad_()
+        projection, made = self._layout.model.projection, None
+        if projection is not None:
+            # Its gradient is made in a region: on the heap it would be the largest temporary.
+            parameters[projection] = parameters[projection].detach()
+            view, shape = views[names.PROJECTION_GRADIENT], parameters[projection].shape
+            made = as_tensor(view, self._model.dtype, 0, tuple(shape))
         hidden = self._boundary(self._head, m, views).requires_grad_()
-        loss = self._model.loss(
-            parameters, hidden, self.inputs.batches[m].labels, self.inputs.scale
-        )
+        labels = self.inputs.batches[m].labels
+        loss = self._model.loss(parameters, hidden, labels, self.inputs.scale, made)
         loss.backward()
         self.results.losses.append(loss.item())
         assert hidden.grad is not None
         self._flowing(m, views).copy_(hidden.grad)
         if self._table is not None:
-            self._keep_tied_gradient(m, table, views)
+            gradient = parameters[self._table].grad if made is None else made
+            assert gradient is not None
+            self._keep_tied_gradient(m, gradient, views)
+        elif made is not None and projection is not None:
+            self._gradients(self._head, views)[projection].add_(made)
 
-    def _keep_tied_gradient(self, m: int, table: Tensor, views: Mapping[str, memoryview]) -> None:
-        """Add the head's gradient of the shared table, and keep it apart at the rows that the step's tokens use.
+    def _keep_tied_gradient(
+        self, m: int, gradient: Tensor, views: Mapping[str, memoryview]
+    ) -> None:
+        """Add the head's gradient of the shared table, and keep it apart at the rows that the
+        step's tokens use.
 
-        [Note: tied gradient order] PyTorch adds, for each micro-batch, head and embedding gradient first and the sum to
-        the micro-batches before. Here the heads of all micro-batches run before any embedding. Rows that no token of
-        the step uses have no embedding gradient, so adding up the heads is the same; the others are kept per
-        micro-batch, and `_embedding_backward` adds them up in PyTorch's order.
+        [Note: tied gradient order] PyTorch adds, for each micro-batch, head and embedding gradient
+        first and the sum to the micro-batches before. Here the heads of all micro-batches run
+        before any embedding. Rows that no token of the step uses have no embedding gradient, so
+        adding up the heads is the same; the others are kept per micro-batch, and
+        `_embedding_backward` adds them up in PyTorch's order.
         """
-        gradient = table.grad
-        assert gradient is not None and self._table is not None
+        assert self._table is not None
         total = self._gradients(0, views)[self._table]
         if m == 0:
             _as_bytes(views[names.gradient(0)]).zero_()

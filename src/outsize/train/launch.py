@@ -1,7 +1,7 @@
 """What happens before libraries are imported: the run folder, the budgets, and the child processes.
 
-No torch in here. Model config, tokenizer and data are prepared in children, one after the other, while this process is
-still small; their memory ends with them.
+No torch in here. Model config, tokenizer and data are prepared in children, one after the other,
+while this process is still small; their memory ends with them.
 """
 
 import datetime
@@ -18,7 +18,7 @@ from typing import Any
 from outsize.errors import BudgetError, Contributor, ModelError, UsageError
 from outsize.formats.hub import ModelFiles
 from outsize.isolate import run_isolated
-from outsize.runtime.events import Notice, OnEvent, PhaseFinished, PhaseStarted
+from outsize.runtime.events import Notice, OnEvent, phase
 from outsize.store.budget import host_limits, resident_bytes
 from outsize.train.data.child import prepare_in_child
 from outsize.train.data.options import DataOptions
@@ -26,7 +26,9 @@ from outsize.train.options import TrainOptions
 from outsize.train.run_folder import RunFolder
 
 LEAST_HOST_BYTES = 400 * 2**20
-"""PyTorch, Transformers and one small layer do not fit below this; checked before they are imported."""
+"""PyTorch, Transformers and one small layer do not fit below this; checked before they are
+imported.
+"""
 
 _MARGIN_FRACTION = 0.05
 """Of what is free, when the user names no budget: other processes grow too."""
@@ -58,7 +60,8 @@ def launch(options: TrainOptions, on_event: OnEvent) -> Iterator[Launch]:
     """Open the run folder and prepare model config, tokenizer and data in it.
 
     Raises:
-        OutsizeError: folder, model or data cannot be used; a folder that was made for this is removed again.
+        OutsizeError: folder, model or data cannot be used; a folder that was made for this is
+            removed again.
     """
     host_bytes = host_budget_bytes(options.memory_bytes)
     folder = _open_folder(options)
@@ -123,7 +126,7 @@ def _default_output(model: str) -> str:
 def _prepare(folder: RunFolder, on_event: OnEvent) -> ModelFiles:
     options = folder.options
     folder.model.mkdir(exist_ok=True)
-    with _phase("model", on_event):
+    with phase("model", on_event):
         found = run_isolated(
             "outsize.formats.prepare:prepare_for_training",
             {
@@ -134,9 +137,10 @@ def _prepare(folder: RunFolder, on_event: OnEvent) -> ModelFiles:
         )
     if not found["has_tokenizer"]:
         raise ModelError(
-            f"{options.model} has no tokenizer; name a folder or Hub id that has one with --tokenizer."
+            f"{options.model} has no tokenizer; "
+            "name a folder or Hub id that has one with --tokenizer."
         )
-    with _phase("data", on_event):
+    with phase("data", on_event):
         _prepare_data(folder, on_event)
     return ModelFiles(
         name=str(found["name"]),
@@ -183,13 +187,3 @@ def _disk_budget_bytes(folder: RunFolder) -> int:
     free_bytes = usage.free + own_bytes
     asked = folder.options.disk_bytes
     return free_bytes if asked is None else min(asked, free_bytes)
-
-
-@contextmanager
-def _phase(name: str, on_event: OnEvent) -> Iterator[None]:
-    import time
-
-    on_event(PhaseStarted(phase=name, total=None, unit=""))
-    start_s = time.monotonic()
-    yield
-    on_event(PhaseFinished(phase=name, seconds=time.monotonic() - start_s))

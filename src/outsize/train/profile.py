@@ -1,8 +1,10 @@
-"""Measure the real layers at the planned micro-batch: seconds and temporaries, before anything large is allocated.
+"""Measure the real layers at the planned micro-batch: seconds and temporaries, before anything
+large is allocated.
 
-Every kind of layer runs once on windows of a scratch arena no larger than what the largest single action needs. The
-heap keeps its pages (`store/heap.py`), so what the process holds afterwards, without the arena, is interpreter,
-libraries and the temporaries of the largest action together: the part of the peak that no plan can change.
+Every kind of layer runs once on windows of a scratch arena no larger than what the largest single
+action needs. The heap keeps its pages (`store/heap.py`), so what the process holds afterwards,
+without the arena, is interpreter, libraries and the temporaries of the largest action together: the
+part of the peak that no plan can change.
 """
 
 import time
@@ -31,7 +33,8 @@ class Profile:
     Attributes:
         costs: seconds by layer signature.
         memory_bytes_per_s: rate of the optimizer update, by the bytes that it touches.
-        fixed_bytes: resident bytes that are there with any plan: baseline, temporaries, masks of all micro-batches.
+        fixed_bytes: resident bytes that are there with any plan: baseline, temporaries, masks of
+            all micro-batches.
         baseline_bytes: resident bytes before the first layer ran.
     """
 
@@ -42,7 +45,9 @@ class Profile:
 
 
 def smallest_arena_bytes(layout: Layout) -> int:
-    """Return what the regions of the largest single action of a step need together; no plan needs less."""
+    """Return what the regions of the largest single action of a step need together; no plan needs
+    less.
+    """
     return max(_needed_bytes(layout, action) for action in _all_actions(layout))
 
 
@@ -118,7 +123,9 @@ def _run(
 
 
 def _fill(view: memoryview, kernels: TrainKernels) -> None:
-    """Write small numbers, as weights and activations are; zeros or noise bits would change what is timed."""
+    """Write small numbers, as weights and activations are; zeros or noise bits would change what is
+    timed.
+    """
     values = torch.frombuffer(view, dtype=kernels.dtype)
     pattern = torch.empty(min(_PATTERN_ELEMENTS, values.numel()), dtype=kernels.dtype)
     pattern.uniform_(0.01, 0.02)
@@ -132,7 +139,9 @@ def _inputs(model: LayeredModel, batch: Batch) -> StepInputs:
 
 
 def _packed(batch: Batch) -> Batch:
-    """The same tokens as two packed sequences a row, all with loss: the most that masks and loss can take."""
+    """The same tokens as two packed sequences a row, all with loss: the most that masks and loss
+    can take.
+    """
     length = batch.position_ids.shape[1]
     half = max(1, length // 2)
     positions = torch.cat([torch.arange(half), torch.arange(length - half)])
@@ -157,4 +166,3 @@ def _all_actions(layout: Layout) -> Sequence[Work]:
 
 def _needed_bytes(layout: Layout, action: Work) -> int:
     return sum(layout.region_bytes[use.region] for use in uses(layout, action))
-

@@ -1,7 +1,9 @@
-"""The folder of one training run: what it was asked, what it has done, and the state it goes on from.
+"""The folder of one training run: what it was asked, what it has done, and the state it goes on
+from.
 
-`run.json` holds the options and is written once; `metrics.jsonl` gains a line a step; `state.bin` and `journal.bin` are the
-checkpoint; `model/` and `data/` hold the config, the tokenizer and the tokenised rows.
+`run.json` holds the options and is written once; `metrics.jsonl` gains a line a step; `state.bin`
+and `journal.bin` are the checkpoint; `model/` and `data/` hold the config, the tokenizer and the
+tokenised rows.
 """
 
 import dataclasses
@@ -16,7 +18,9 @@ from outsize.store.lock import RunLock
 from outsize.train.options import TrainOptions
 
 _FORMAT = 1
-_FREE_TO_CHANGE = frozenset({"memory_bytes", "disk_bytes", "threads", "resume", "output", "commit_seconds", "dry_run"})
+_FREE_TO_CHANGE = frozenset(
+    {"memory_bytes", "disk_bytes", "threads", "resume", "output", "commit_seconds", "dry_run"}
+)
 """Options that may differ when a run is resumed: they change no number of the result."""
 
 
@@ -63,17 +67,19 @@ class RunFolder:
         """Open the folder of a run to go on with it.
 
         Raises:
-            RunError: there is no run, or `asked` differs from it in an option that would change the result.
+            RunError: there is no run, or `asked` differs from it in an option that would change the
+                result.
         """
         stored = read_options(path)
         differing = [
-            f"  {name}: the run has {getattr(stored, name)!r}, now asked for is {getattr(asked, name)!r}"
+            f"  {name}: the run has {getattr(stored, name)!r}, asked is {getattr(asked, name)!r}"
             for name in sorted(asked.given - _FREE_TO_CHANGE)
             if getattr(asked, name) != getattr(stored, name)
         ]
         if differing:
             raise RunError(
-                f"The run in {path} was started with other options:\n" + "\n".join(differing)
+                f"The run in {path} was started with other options:\n"
+                + "\n".join(differing)
                 + "\nLeave them out to go on as it was, or start a new run with --output."
             )
         changed = {name: getattr(asked, name) for name in asked.given & _FREE_TO_CHANGE}
@@ -117,8 +123,8 @@ def read_run(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads((path / "run.json").read_bytes())
     except OSError as error:
         raise RunError(
-            f"{path} holds no run (there is no run.json in it); --resume names the folder that a run was "
-            "started with as --output."
+            f"{path} holds no run (there is no run.json in it); "
+            "--resume names the folder that a run was started with as --output."
         ) from error
     except ValueError as error:
         raise RunError(f"{path / 'run.json'} is damaged: {error}.") from error

@@ -1,6 +1,7 @@
 """Model, profile and plan of a training run: everything that is decided before a weight is read.
 
-`plan_session` is what `outsize train` and `outsize plan` share, so that both give the same prediction.
+`plan_session` is what `outsize train` and `outsize plan` share, so that both give the same
+prediction.
 """
 
 from collections.abc import Mapping
@@ -32,7 +33,9 @@ SPAN_ELEMENTS = 2**20
 """Elements of one span of optimizer state: 12 MiB. Part of the state file's format."""
 
 SLACK_BYTES = 20 * 2**20
-"""Room for what is not profiled: Python objects, queues, page tables, growth of the heap by fragmentation."""
+"""Room for what is not profiled: Python objects, queues, page tables, growth of the heap by
+fragmentation.
+"""
 
 _REMEDY_STEP_BYTES = 8 * 2**20
 
@@ -163,13 +166,19 @@ def _refuse_hopeless(layout: Layout, options: TrainOptions, budget_bytes: int) -
 
 
 def estimate_temporaries_bytes(layout: Layout) -> int:
-    """Return a generous guess of what PyTorch allocates inside the largest action, without running it."""
+    """Return a generous guess of what PyTorch allocates inside the largest action, without running
+    it.
+    """
     workload, model = layout.workload, layout.model
     item = 2 if workload.dtype == "bfloat16" else 4
-    widths = max(
-        sum(p.tensor.shape[0] for p in layer.tensors if len(p.tensor.shape) > 1)
-        for layer in layout.layers[1:-1]
-    ) if len(layout.layers) > 2 else 0
+    widths = (
+        max(
+            sum(p.tensor.shape[0] for p in layer.tensors if len(p.tensor.shape) > 1)
+            for layer in layout.layers[1:-1]
+        )
+        if len(layout.layers) > 2
+        else 0
+    )
     block_bytes = 4 * workload.micro_batch_tokens * (widths + 8 * model.hidden_size) * item
     head_bytes = model.vocab_size * model.hidden_size * item + 20_000_000 * item
     return block_bytes + head_bytes + 64 * 2**20
@@ -194,7 +203,9 @@ def _refusal(
         tier="host",
         contributors=(
             Contributor(role="interpreter and libraries", size_bytes=profile.baseline_bytes),
-            Contributor(role="temporaries", size_bytes=profile.fixed_bytes - profile.baseline_bytes),
+            Contributor(
+                role="temporaries", size_bytes=profile.fixed_bytes - profile.baseline_bytes
+            ),
             *_largest_roles(layout),
         ),
         remedies=tuple(remedies),
@@ -228,7 +239,9 @@ def _shorter_rows(
     budget_bytes: int,
     machine: MachineProfile,
 ) -> list[Remedy]:
-    """Profile and plan again with rows of half and a quarter the length; return the first that fits."""
+    """Profile and plan again with rows of half and a quarter the length; return the first that
+    fits.
+    """
     for divisor in (2, 4):
         length = options.max_seq_length // divisor
         if length < 32:
@@ -274,5 +287,3 @@ def _subject(options: TrainOptions) -> str:
 def torch_dtype(name: str) -> torch.dtype:
     """Return the compute dtype of an option."""
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]
-
-

@@ -1,7 +1,8 @@
-"""The one file of a run: two places for every durable region, then scratch for what the plan moves besides.
+"""The one file of a run: two places for every durable region, then scratch for what the plan moves
+besides.
 
-The durable part depends on the model alone, so a run can be resumed under another budget, whose plan moves other
-regions; only the scratch part changes then.
+The durable part depends on the model alone, so a run can be resumed under another budget, whose
+plan moves other regions; only the scratch part changes then.
 """
 
 import os
@@ -87,7 +88,7 @@ def _extend(path: Path, needed_bytes: int) -> None:
         os.fsync(file)
     except OSError as error:
         raise StorageError(
-            f"{path} needs {format_bytes(needed_bytes)} on disk with the scratch space of this plan: "
+            f"{path} needs {format_bytes(needed_bytes)} on disk with this plan's scratch space: "
             f"{error.strerror}.\n  Free some space, or resume with more --memory, which moves less."
         ) from error
     finally:

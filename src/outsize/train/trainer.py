@@ -1,7 +1,9 @@
-"""The training loop: one list of actions after another, with the few decisions that lie between steps.
+"""The training loop: one list of actions after another, with the few decisions that lie between
+steps.
 
-Between two steps the loop only chooses which of the plan's lists comes next (`first` after a start, an evaluation or a
-resume, `commit` when a commit is due, else `steady`), and tells the kernels learning rate and clipping factor.
+Between two steps the loop only chooses which of the plan's lists comes next (`first` after a start,
+an evaluation or a resume, `commit` when a commit is due, else `steady`), and tells the kernels
+learning rate and clipping factor.
 """
 
 import statistics
@@ -206,7 +208,9 @@ class Trainer:
         self._on_event(event)
 
     def _typical_step_s(self) -> float:
-        """Median of the steps after the first one, which is slower; the prediction before there are any."""
+        """Median of the steps after the first one, which is slower; the prediction before there are
+        any.
+        """
         times = self.log.step_s[1:] or self.log.step_s
         return statistics.median(times) if times else self._session.prediction.step_s
 
@@ -214,9 +218,7 @@ class Trainer:
         workload = self._session.layout.workload
         rows = self._sampler.rows(step)
         size = workload.micro_batch_rows
-        batches = [
-            read_batch(self._rows, rows[i : i + size]) for i in range(0, len(rows), size)
-        ]
+        batches = [read_batch(self._rows, rows[i : i + size]) for i in range(0, len(rows), size)]
         return step_inputs(self._session, batches)
 
     def _evaluation_due(self, step: int) -> bool:

@@ -23,9 +23,7 @@ def as_tensor(view: memoryview, dtype: torch.dtype, start: int, shape: tuple[int
 
 def layer_tensors(view: memoryview, layout: LayerLayout, dtype: torch.dtype) -> dict[str, Tensor]:
     """Return every tensor of a layer, by name, over its `weights` or `gradient` region."""
-    return {
-        p.tensor.name: as_tensor(view, dtype, p.start, p.tensor.shape) for p in layout.tensors
-    }
+    return {p.tensor.name: as_tensor(view, dtype, p.start, p.tensor.shape) for p in layout.tensors}
 
 
 def run_piece(view: memoryview, piece: Piece, dtype: torch.dtype) -> Tensor:

@@ -6,7 +6,9 @@ from outsize.spec.workload import TrainWorkload
 from outsize.train.options import TrainOptions
 
 _MICRO_BATCH_TOKENS = 1024
-"""Tokens of a micro-batch when the user does not say: from here on the matrix products run at full rate."""
+"""Tokens of a micro-batch when the user does not say: from here on the matrix products run at full
+rate.
+"""
 
 
 def make_workload(options: TrainOptions, model: ModelSpec) -> TrainWorkload:

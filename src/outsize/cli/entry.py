@@ -1,0 +1,138 @@
+"""From `argv` to an exit code: find the verb, read its options, run it, print one JSON object.
+
+Exit codes: 0 done, 1 a bug of ours (or `verify` found a difference), 2 a mistake in the request,
+130 interrupted.
+"""
+
+import json
+import math
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from outsize.cli import demo, env, export, generate, plan, train, verify
+from outsize.cli.config import read_config
+from outsize.cli.huggingface import combine, merge, translate
+from outsize.cli.parser import make_parser, read_command_line
+from outsize.cli.process import prepare_process
+from outsize.cli.verb import Outcome, Verb
+from outsize.errors import OutsizeError, UsageError
+from outsize.fields import build, unknown
+
+VERBS = {
+    verb.name.split()[0]: verb
+    for verb in (
+        train.VERB,
+        plan.VERB,
+        verify.VERB,
+        export.VERB,
+        generate.VERB,
+        demo.VERB,
+        env.VERB,
+    )
+}
+
+_BUG = (
+    "This is a bug of Outsize, not a mistake of yours. Nothing that was committed is lost.\n"
+    "Please report it with the lines above, the command and the output of `outsize env`."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; `arguments` default to those of the process."""
+    try:
+        outcome = _run(list(sys.argv[1:] if arguments is None else arguments))
+    except OutsizeError as error:
+        outcome = _refused(error)
+    except KeyboardInterrupt:
+        outcome = _failed("interrupted", "Interrupted; what was committed before is kept.", 130)
+    except Exception as error:
+        traceback.print_exc()
+        outcome = _failed("bug", f"{type(error).__name__}: {error}\n{_BUG}", 1)
+    if outcome is None:
+        return 0
+    print(json.dumps(_finite(outcome.json), allow_nan=False), flush=True)
+    return outcome.exit_code
+
+
+def _finite(value: object) -> object:
+    """Replace numbers that JSON does not have, such as the loss of a run that diverged, by null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _run(arguments: list[str]) -> Outcome | None:
+    """Do what was asked; None when that was only text, such as the help."""
+    if not arguments:
+        raise UsageError("Which verb? Try `outsize --help`.")
+    name, rest = arguments[0], arguments[1:]
+    if name in ("-h", "--help", "help"):
+        _print_verbs()
+        return None
+    if name in ("-V", "--version"):
+        _print_version()
+        return None
+    if name not in VERBS:
+        raise unknown("verb", name, VERBS)
+    verb = VERBS[name]
+    if verb.name == "plan train":
+        rest = _after_train(rest)
+    line = read_command_line(verb, rest)
+    if line.help:
+        print(make_parser(verb).format_help())
+        return None
+    if verb.record is None:
+        return verb.run()
+    options = build(verb.record, _settings(verb, line.settings, line.config))
+    prepare_process()
+    return verb.run(options)
+
+
+def _settings(verb: Verb, line: dict[str, object], config: str | None) -> dict[str, object]:
+    file = {} if config is None else read_config(Path(config))
+    if not verb.trainer_names:
+        return file | line | dict(verb.fixed)
+    return combine(merge(translate(file), translate(line))) | dict(verb.fixed)
+
+
+def _after_train(arguments: list[str]) -> list[str]:
+    """Strip the second word of `plan train`, the only thing that can be planned yet."""
+    if arguments[:1] in (["-h"], ["--help"]):
+        return arguments
+    if arguments[:1] != ["train"]:
+        raise UsageError("What to plan? Write `outsize plan train MODEL ...`.")
+    return arguments[1:]
+
+
+def _print_verbs() -> None:
+    width = max(len(verb.name) for verb in VERBS.values())
+    print("usage: outsize VERB [options]\n")
+    print("Train, fine-tune and run PyTorch models bigger than memory, inside a budget.\n")
+    for verb in VERBS.values():
+        print(f"  {verb.name:<{width}}  {verb.summary}")
+    print("\n`outsize VERB --help` lists the options of a verb.")
+
+
+def _print_version() -> None:
+    from outsize import __version__
+
+    print(f"outsize {__version__}")
+
+
+def _refused(error: OutsizeError) -> Outcome:
+    if os.environ.get("OUTSIZE_DEBUG") == "1":
+        traceback.print_exc()
+    print(error, file=sys.stderr)
+    return Outcome(json={"error": error.to_json()}, exit_code=error.exit_code)
+
+
+def _failed(kind: str, message: str, exit_code: int) -> Outcome:
+    print(message, file=sys.stderr)
+    body: dict[str, Any] = {"kind": kind, "message": message}
+    return Outcome(json={"error": body}, exit_code=exit_code)

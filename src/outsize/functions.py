@@ -1,0 +1,186 @@
+"""The verbs as Python functions with explicit keywords: `outsize.train(...)` and its siblings.
+
+None means the default of the option, which its dataclass documents (`train/options.py`,
+`options.py`); sizes are whole bytes or text such as `"1GiB"`. Nothing heavy is imported before a
+verb is called.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from outsize import results
+from outsize.fields import build
+from outsize.options import ExportOptions, GenerateOptions, VerifyOptions
+from outsize.runtime.events import OnEvent, ignore
+from outsize.train.options import TrainOptions
+
+Size = int | str
+
+
+def train(
+    model: str | None = None,
+    *,
+    data: str | None = None,
+    tokenizer: str | None = None,
+    memory: Size | None = None,
+    disk: Size | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    tokens_per_step: int | None = None,
+    max_seq_length: int | None = None,
+    micro_batch_size: int | None = None,
+    dtype: str | None = None,
+    learning_rate: float | None = None,
+    lr_scheduler_type: str | None = None,
+    warmup_steps: int | None = None,
+    warmup_ratio: float | None = None,
+    weight_decay: float | None = None,
+    adam_beta1: float | None = None,
+    adam_beta2: float | None = None,
+    adam_epsilon: float | None = None,
+    max_grad_norm: float | None = None,
+    seed: int | None = None,
+    output: str | None = None,
+    resume: str | None = None,
+    evaluation_data: str | None = None,
+    evaluation_fraction: float | None = None,
+    evaluation_steps: int | None = None,
+    train_on: str | None = None,
+    text_field: str | None = None,
+    packing: bool | None = None,
+    commit_seconds: float | None = None,
+    threads: int | None = None,
+    on_event: OnEvent = ignore,
+) -> results.TrainResult:
+    """Train `model` on `data` inside the budget; the options are those of `TrainOptions`.
+
+    Raises:
+        OutsizeError: see `errors.py`; nothing is lost and nothing is half written.
+    """
+    options = build(TrainOptions, _chosen(locals()))
+    from outsize import api
+
+    return api.train(options, on_event)
+
+
+def plan(
+    model: str | None = None,
+    *,
+    data: str | None = None,
+    tokenizer: str | None = None,
+    memory: Size | None = None,
+    disk: Size | None = None,
+    steps: int | None = None,
+    epochs: float | None = None,
+    tokens_per_step: int | None = None,
+    max_seq_length: int | None = None,
+    micro_batch_size: int | None = None,
+    dtype: str | None = None,
+    learning_rate: float | None = None,
+    lr_scheduler_type: str | None = None,
+    warmup_steps: int | None = None,
+    warmup_ratio: float | None = None,
+    weight_decay: float | None = None,
+    adam_beta1: float | None = None,
+    adam_beta2: float | None = None,
+    adam_epsilon: float | None = None,
+    max_grad_norm: float | None = None,
+    seed: int | None = None,
+    output: str | None = None,
+    resume: str | None = None,
+    evaluation_data: str | None = None,
+    evaluation_fraction: float | None = None,
+    evaluation_steps: int | None = None,
+    train_on: str | None = None,
+    text_field: str | None = None,
+    packing: bool | None = None,
+    commit_seconds: float | None = None,
+    threads: int | None = None,
+    on_event: OnEvent = ignore,
+) -> results.PlanResult:
+    """Say what `train` with the same options would take and do; load no weights.
+
+    Raises:
+        OutsizeError: see `errors.py`; nothing is lost and nothing is half written.
+    """
+    options = build(TrainOptions, _chosen(locals()) | {"dry_run": True})
+    from outsize import api
+
+    return api.plan(options, on_event)
+
+
+def verify(
+    model: str,
+    *,
+    memory: Size | None = None,
+    steps: int | None = None,
+    dtypes: Sequence[str] | None = None,
+    layers: int | None = None,
+    tokens_per_step: int | None = None,
+    max_seq_length: int | None = None,
+    seed: int | None = None,
+    work: str | None = None,
+    quick: bool | None = None,
+    threads: int | None = None,
+    on_event: OnEvent = ignore,
+) -> results.VerifyResult:
+    """Compare streamed training with plain PyTorch; the options are those of `VerifyOptions`.
+
+    Raises:
+        OutsizeError: see `errors.py`; nothing is lost and nothing is half written.
+    """
+    options = build(VerifyOptions, _chosen(locals()))
+    from outsize import api
+
+    return api.verify(options, on_event)
+
+
+def export(
+    run: str,
+    *,
+    output: str | None = None,
+    format: str | None = None,
+    dtype: str | None = None,
+    max_shard_size: Size | None = None,
+    memory: Size | None = None,
+    on_event: OnEvent = ignore,
+) -> results.ExportResult:
+    """Write the weights of a run folder as a model; the options are those of `ExportOptions`.
+
+    Raises:
+        OutsizeError: see `errors.py`; nothing is lost and nothing is half written.
+    """
+    options = build(ExportOptions, _chosen(locals()))
+    from outsize import api
+
+    return api.export(options, on_event)
+
+
+def generate(
+    model: str,
+    prompt: str,
+    *,
+    memory: Size | None = None,
+    max_new_tokens: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    seed: int | None = None,
+    chat: bool | None = None,
+    dtype: str | None = None,
+    threads: int | None = None,
+    on_event: OnEvent = ignore,
+) -> results.GenerateResult:
+    """Continue or answer `prompt`; the options are those of `GenerateOptions`.
+
+    Raises:
+        OutsizeError: see `errors.py`; nothing is lost and nothing is half written.
+    """
+    options = build(GenerateOptions, _chosen(locals()))
+    from outsize import api
+
+    return api.generate(options, on_event)
+
+
+def _chosen(settings: Mapping[str, object]) -> dict[str, object]:
+    """Keep what the caller gave; called with the locals of a verb."""
+    return {k: v for k, v in settings.items() if v is not None and k != "on_event"}

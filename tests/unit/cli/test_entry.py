@@ -1,0 +1,253 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_api import FakeApi, train_result, verify_result
+
+import outsize
+from outsize.cli import main
+from outsize.errors import BudgetError
+from outsize.options import ExportOptions, GenerateOptions, VerifyOptions
+from outsize.results import ExportResult, GenerateResult, PlanResult, TierBytes
+from outsize.train.options import TrainOptions
+
+Captured = pytest.CaptureFixture[str]
+
+
+def _last(capsys: Captured) -> tuple[dict[str, Any], str]:
+    out, err = capsys.readouterr()
+    return json.loads(out.splitlines()[-1]), err
+
+
+def test_train_reads_its_options_and_prints_one_object(api: FakeApi, capsys: Captured) -> None:
+    assert main(["train", "m", "--data", "d", "--memory", "1GiB", "--max_steps=20"]) == 0
+    assert isinstance(api.options, TrainOptions)
+    assert (api.options.model, api.options.steps, api.options.memory_bytes) == ("m", 20, 2**30)
+    body, err = _last(capsys)
+    assert body["command"] == "train"
+    assert body["measured_peak_bytes"] == {"host": 2**30 - 2**25, "disk": 2**31}
+    assert "step  1/20  loss 3.4750" in err
+    assert "predicted" in err
+    assert "runs/[m]" in err
+
+
+def test_the_positional_may_stand_anywhere(api: FakeApi) -> None:
+    assert main(["train", "--dry-run", "m", "--no-packing", "--seed", "1"]) == 1  # no PlanResult
+    assert (api.options.model, api.options.packing, api.options.dry_run) == ("m", False, True)
+
+
+def test_the_file_is_read_and_the_command_line_wins(
+    api: FakeApi, capsys: Captured, tmp_path: Path
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("model: a\ndata: d\nmax_steps: 9\nseed: 3\nmemory: 2GiB\n")
+    assert main(["train", "--config", str(config), "--steps", "5"]) == 0
+    assert (api.options.model, api.options.steps, api.options.seed) == ("a", 5, 3)
+    assert capsys.readouterr().out
+
+
+def test_plan_is_a_dry_run(api: FakeApi, capsys: Captured) -> None:
+    api.answer = lambda: PlanResult(
+        model="m",
+        steps=None,
+        tokens_per_step=4096,
+        budget_bytes=TierBytes(host=2**30, disk=2**33),
+        predicted_peak_bytes=TierBytes(host=2**29, disk=2**31),
+        predicted_step_s=8.0,
+        predicted_tokens_per_s=512.0,
+        predicted_exposed_io_s=0.1,
+        predicted_bytes_read=2**30,
+        predicted_bytes_written=2**29,
+        limited_by="read",
+        rows=(("a", "b"),),
+        plan="",
+    )
+    assert main(["plan", "train", "m", "--memory", "1GiB"]) == 0
+    assert api.options.dry_run
+    body, err = _last(capsys)
+    assert (body["command"], body["rows"]) == ("plan", [["a", "b"]])
+    assert "512 MiB" in err
+    assert main(["train", "m", "--dry-run"]) == 0
+    assert _last(capsys)[0] == body
+
+
+def test_verify_exits_1_when_a_case_differs(api: FakeApi, capsys: Captured) -> None:
+    api.answer = lambda: verify_result(0.0)
+    assert main(["verify", "m", "--dtypes", "float32"]) == 0
+    assert api.options == VerifyOptions(model="m", dtypes=("float32",))
+    body, err = _last(capsys)
+    assert body["equal"] is True
+    assert "bit for bit equal to plain PyTorch" in err
+    api.answer = lambda: verify_result(float("nan"))
+    assert main(["verify", "m"]) == 1
+    body, err = _last(capsys)
+    assert body["equal"] is False
+    assert body["cases"][0]["max_difference_weights"] is None
+    assert "DIFFERENT from plain PyTorch" in err
+
+
+def test_export_and_generate_read_theirs(api: FakeApi, capsys: Captured) -> None:
+    tiers = TierBytes(host=2**30, disk=0)
+    api.answer = lambda: ExportResult(
+        run="r",
+        step=3,
+        output="o",
+        format="safetensors",
+        dtype="float32",
+        num_elements=10,
+        num_files=1,
+        bytes_written=40,
+        budget_bytes=tiers,
+        measured_peak_bytes=tiers,
+        seconds=1.0,
+    )
+    assert main(["export", "r", "--dtype", "float32", "--max-shard-size", "2GB"]) == 0
+    assert api.options == ExportOptions(run="r", dtype="float32", max_shard_bytes=2 * 10**9)
+    assert _last(capsys)[0]["num_elements"] == 10
+    api.answer = lambda: GenerateResult(
+        model="m",
+        prompt="p",
+        text="An [answer].",
+        chat=True,
+        num_prompt_tokens=3,
+        num_new_tokens=4,
+        stopped_by="end",
+        tokens_per_s=9.0,
+        budget_bytes=tiers,
+        measured_peak_bytes=tiers,
+        seconds=1.0,
+    )
+    assert main(["generate", "m", "--prompt", "p", "--no-chat"]) == 0
+    assert api.options == GenerateOptions(model="m", prompt="p", chat=False)
+    body, err = _last(capsys)
+    assert body["text"] == "An [answer]."
+    assert "An [answer]." in err
+
+
+def test_env_needs_nothing(capsys: Captured) -> None:
+    assert main(["env"]) == 0
+    body, err = _last(capsys)
+    assert body["command"] == "env"
+    assert "direct I/O" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Which verb? Try `outsize --help`."),
+        (["tran"], "There is no verb 'tran'. Did you mean train?"),
+        (["train", "m", "--stpes", "5"], "There is no option '--stpes'. Did you mean --steps?"),
+        (["train", "m", "--learning_rte=5"], "Did you mean --learning-rate?"),
+        (["train", "m", "extra"], "'extra' is not expected here. Try `outsize train --help`."),
+        (["train", "m", "--steps"], "Argument --steps: expected one argument."),
+        (["train", "m", "--step", "5"], "Did you mean --steps?"),
+        (["train"], "model is missing: name what to train"),
+        (["verify"], "model is missing (built-in name, folder"),
+        (["verify", "m", "--max_steps", "3"], "There is no option '--max-steps'."),
+        (["plan", "m"], "What to plan? Write `outsize plan train MODEL ...`."),
+        (["train", "m", "--data", "d", "--memory", "much"], "memory must be a size"),
+        (["train", "m", "--data", "d", "--fp16"], "fp16=true cannot be honoured"),
+        (["train", "m", "--config", "none.yaml"], "none.yaml cannot be read"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_2(
+    api: FakeApi, capsys: Captured, arguments: list[str], message: str
+) -> None:
+    assert main(arguments) == 2
+    assert api.options is None
+    body, err = _last(capsys)
+    assert body["error"]["kind"] == "usage"
+    assert message in body["error"]["message"]
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_an_unknown_key_of_the_file_is_named(
+    api: FakeApi, capsys: Captured, tmp_path: Path
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("modle: a\n")
+    assert main(["train", "--config", str(config)]) == 2
+    assert _last(capsys)[0]["error"]["message"] == (
+        "There is no option 'modle'. Did you mean model?"
+    )
+
+
+def test_a_refused_budget_prints_its_numbers(api: FakeApi, capsys: Captured) -> None:
+    def refuse() -> None:
+        raise BudgetError("Training m", needed_bytes=2048, budget_bytes=1024, tier="host")
+
+    api.answer = refuse
+    assert main(["train", "m", "--data", "d"]) == 2
+    body, err = _last(capsys)
+    assert body["error"]["needed_bytes"] == 2048
+    assert "Training m needs 2.00 KiB on host" in err
+
+
+def test_the_traceback_of_a_mistake_can_be_had(
+    api: FakeApi, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUTSIZE_DEBUG", "1")
+    assert main(["tran"]) == 2
+    assert "Traceback" in _last(capsys)[1]
+
+
+def test_ctrl_c_before_training_exits_130(api: FakeApi, capsys: Captured) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    api.answer = interrupt
+    assert main(["train", "m", "--data", "d"]) == 130
+    body, err = _last(capsys)
+    assert body["error"]["kind"] == "interrupted"
+    assert "Interrupted" in err
+
+
+def test_an_interrupted_run_says_how_to_go_on(api: FakeApi, capsys: Captured) -> None:
+    api.answer = lambda: train_result(steps=7, interrupted=True)
+    assert main(["train", "m", "--data", "d"]) == 130
+    body, err = _last(capsys)
+    assert (body["steps"], body["interrupted"]) == (7, True)
+    assert "Interrupted after step 7, which is committed." in err
+    assert "outsize train --resume 'runs/[m]'" in err
+
+
+def test_a_bug_says_that_it_is_ours(api: FakeApi, capsys: Captured) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("oops")
+
+    api.answer = fail
+    assert main(["train", "m", "--data", "d"]) == 1
+    body, err = _last(capsys)
+    assert body["error"]["kind"] == "bug"
+    assert "Traceback" in err
+    assert "This is a bug of Outsize" in err
+    assert "outsize env" in err
+
+
+def test_a_loss_that_is_no_number_is_null_in_the_json(api: FakeApi, capsys: Captured) -> None:
+    api.answer = lambda: train_result(loss_last=float("nan"))
+    assert main(["train", "m", "--data", "d"]) == 0
+    assert _last(capsys)[0]["loss_last"] is None
+
+
+def test_the_module_runs_as_the_command() -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(outsize.__file__).parents[1])}
+    command = [sys.executable, "-m", "outsize", "tran"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["kind"] == "usage"
+    assert done.stderr == "There is no verb 'tran'. Did you mean train?\n"
+
+
+def test_help_and_version_are_text(capsys: Captured) -> None:
+    assert main(["--help"]) == 0
+    assert "plan train" in capsys.readouterr().out
+    assert main(["plan", "--help"]) == 0
+    assert "outsize plan train MODEL [options]" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("outsize 0")
