@@ -50,6 +50,8 @@ class Decoder:
             if skeleton.is_tied
             else f"{skeleton.projection_name}.weight",
             max_positions=max_positions,
+            attention_heads=skeleton.attention_heads,
+            attention_head_size=skeleton.attention_head_size,
         )
 
     def embed(self, parameters: Mapping[str, Tensor], batch: Batch) -> Tensor:

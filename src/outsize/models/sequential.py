@@ -120,6 +120,8 @@ class Sequential:
                 table if is_tied else f"{self._names[-1]}.weight", head, loss_fn
             ),
             max_positions=None,
+            attention_heads=0,
+            attention_head_size=0,
         )
 
     def embed(self, parameters: Mapping[str, Tensor], batch: Batch) -> Tensor:

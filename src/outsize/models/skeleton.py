@@ -37,6 +37,8 @@ class Skeleton:
         blocks: the decoder layers.
         blocks_name: name of their list in the whole model.
         is_tied: whether the output projection's weight is the table.
+        attention_heads: heads of the blocks' fused attention; 0 when attention is not fused.
+        attention_head_size: elements of one head.
         recorder: where the blocks' calls are written during a forward of `base`.
     """
 
@@ -51,6 +53,8 @@ class Skeleton:
     blocks: tuple[nn.Module, ...]
     blocks_name: str
     is_tied: bool
+    attention_heads: int
+    attention_head_size: int
     recorder: list[LayerCall]
 
 
@@ -69,6 +73,9 @@ def build_skeleton(architecture: Architecture, config: Any, dtype: torch.dtype) 
     projection_name = next(name for name, m in causal.named_modules() if m is projection)
     blocks, norm = base.get_submodule(architecture.blocks), base.get_submodule(architecture.norm)
     recorder: list[LayerCall] = []
+    is_fused = causal.config._attn_implementation == "sdpa"
+    heads = causal.config.num_attention_heads
+    head_size = getattr(causal.config, "head_dim", None) or causal.config.hidden_size // heads
     base.set_submodule(architecture.blocks, nn.ModuleList(_Recorder(recorder) for _ in blocks))
     base.set_submodule(architecture.norm, nn.Identity())
     causal.set_submodule(base_name, _Relay())
@@ -84,6 +91,8 @@ def build_skeleton(architecture: Architecture, config: Any, dtype: torch.dtype) 
         blocks=tuple(blocks),
         blocks_name=f"{base_name}.{architecture.blocks}",
         is_tied=projection.weight is table.weight,
+        attention_heads=heads if is_fused else 0,
+        attention_head_size=head_size if is_fused else 0,
         recorder=recorder,
     )
 

@@ -145,24 +145,27 @@ def _first(steady: Iterable[Action]) -> Iterator[Action]:
     """The steady step without a pending gradient: nothing of the state changes, so none of it is
     written.
     """
-    updating = {a.layer for a in steady if isinstance(a, Update)}
+    computed: set[str] = set()
     for action in steady:
         match action:
             case Update(layer, span, _):
                 yield Update(layer, span, "derive")
-            case Fetch(region, _, target, offset) if _is_pending(region, updating):
+            case Fetch(region, _, target, offset) if _is_pending(region, computed):
                 yield Acquire(region, target, offset)
             case WriteBack(region, _, _) if names.is_durable(region):
                 pass
-            case Compute(layer, "backward", _):
-                updating.discard(layer)
+            case Acquire(region, _, _):
+                computed.add(region)
                 yield action
             case _:
                 yield action
 
 
-def _is_pending(region: str, layers: set[int]) -> bool:
-    return names.role(region) == "gradient" and int(region.split("/")[1]) in layers
+def _is_pending(region: str, computed: set[str]) -> bool:
+    """Tell whether the region would hold the gradient of the step before; each step makes room for
+    its own anew.
+    """
+    return names.role(region) == "gradient" and region not in computed
 
 
 def _commit(steady: Sequence[Action]) -> Iterator[Action]:
@@ -219,7 +222,9 @@ def _flush(steady: Sequence[Action], prologue: Sequence[Action]) -> Iterator[Act
             case Acquire(region, _, _) | Fetch(region, _, _, _) if last_use.get(region, -1) > index:
                 live[region] = None
                 yield action
-            case WriteBack(region, _, _) if names.is_durable(region):
+            case WriteBack(region, _, _) if (
+                names.is_durable(region) or last_use.get(region, -1) > index
+            ):
                 yield action
             case Release(region, _) if region in live:
                 del live[region]

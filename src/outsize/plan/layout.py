@@ -138,6 +138,8 @@ class Layout:
         for micro_batch in range(self.workload.num_micro_batches):
             for index in range(1, len(self.layers)):
                 sizes[boundary(index, micro_batch)] = hidden_bytes
+                if self.attention_bytes and index < len(self.layers) - 1:
+                    sizes[attention(index, micro_batch)] = self.attention_bytes
             sizes[boundary_gradient(micro_batch)] = hidden_bytes
             if self.model.tied is not None:
                 sizes[tied_rows(micro_batch)] = self.tied_rows_bytes
@@ -145,6 +147,14 @@ class Layout:
             elements = self.model.tensor(self.model.projection).num_elements
             sizes[PROJECTION_GRADIENT] = align_up(elements * item, PAGE_BYTES)
         return sizes
+
+    @property
+    def attention_bytes(self) -> int:
+        """Bytes of one attention's output and its fp32 log-sum-exp for one micro-batch."""
+        token_bytes = self.model.attention_heads * (
+            self.model.attention_head_size * DTYPE_BYTES[self.workload.dtype] + 4
+        )
+        return align_up(self.workload.micro_batch_tokens * token_bytes, PAGE_BYTES)
 
     @property
     def tied_rows_bytes(self) -> int:
@@ -186,6 +196,11 @@ def state(layer: int, span: int) -> str:
 def boundary(layer: int, micro_batch: int) -> str:
     """Name of the region of the hidden state that enters `layer`."""
     return f"boundary/{layer}/{micro_batch}"
+
+
+def attention(layer: int, micro_batch: int) -> str:
+    """Name of the region of what a block's attention returned in the forward."""
+    return f"attention/{layer}/{micro_batch}"
 
 
 def boundary_gradient(micro_batch: int) -> str:

@@ -81,10 +81,11 @@ def steady_stays(
         walk.one_period()
         state = walk.state()
         if state == seen:
-            return walk.last_period()
+            break
         seen = state
-    walk.forget_at_the_end = True
-    walk.one_period()
+    else:
+        walk.settle()
+    # Stays that ended in the period before may have begun in one that went otherwise.
     walk.one_period()
     return walk.last_period()
 
@@ -104,16 +105,23 @@ class _Walk:
         self._next_of: dict[str, int] = {}
         self._ended: list[Stay] = []
         self._period = 0
-        self.forget_at_the_end = False
+        self._kept: frozenset[str] | None = None
 
     def one_period(self) -> None:
         self._ended = []
         for index, slot in enumerate(self._slots):
             self._visit(index, slot)
-        if self.forget_at_the_end:
-            for region in list(self._open):
+        if self._kept is not None:
+            for region in self._open.keys() - self._kept:
                 self._end(region, write_back=True)
         self._period += 1
+
+    def settle(self) -> None:
+        """Force a steady state: what is not resident at the end of every period leaves there."""
+        kept = None
+        while kept != self._open.keys():
+            kept = self._kept = frozenset(self._open)
+            self.one_period()
 
     def _visit(self, index: int, slot: tuple[Use, ...]) -> None:
         now = self._period * len(self._slots) + index

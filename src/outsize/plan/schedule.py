@@ -72,7 +72,8 @@ def uses(layout: Layout, action: Work) -> tuple[Use, ...]:
         case Update(layer, span, kind):
             return _update_uses(layer, span, kind)
         case Compute(layer, "forward", m):
-            return (*_input_uses(layout, layer, m), Use(names.boundary(layer + 1, m), "write"))
+            output = Use(names.boundary(layer + 1, m), "write")
+            return (*_input_uses(layout, layer, m), output, *_attention(layout, layer, m, "write"))
         case Compute(layer, "evaluate", m):
             return (*_input_uses(layout, layer, m), *_tied_table(layout))
         case Compute(layer, "gradient_norm", _):
@@ -94,6 +95,11 @@ def _input_uses(layout: Layout, layer: int, m: int) -> tuple[Use, ...]:
     return own if layer == 0 else (*own, Use(names.boundary(layer, m), "read"))
 
 
+def _attention(layout: Layout, layer: int, m: int, mode: Mode) -> tuple[Use, ...]:
+    is_block = 0 < layer < len(layout.layers) - 1
+    return (Use(names.attention(layer, m), mode),) if is_block and layout.attention_bytes else ()
+
+
 def _tied_table(layout: Layout) -> tuple[Use, ...]:
     return (Use(names.weights(0), "read"),) if layout.model.tied is not None else ()
 
@@ -101,7 +107,7 @@ def _tied_table(layout: Layout) -> tuple[Use, ...]:
 def _backward_uses(layout: Layout, layer: int, m: int) -> tuple[Use, ...]:
     head, tied = len(layout.layers) - 1, layout.model.tied is not None
     accumulate: Mode = "modify" if m else "write"
-    found = list(_input_uses(layout, layer, m))
+    found = [*_input_uses(layout, layer, m), *_attention(layout, layer, m, "read")]
     found.append(Use(names.boundary_gradient(m), "write" if layer == head else "modify"))
     if layer == 0:
         found += (Use(names.tied_rows(m), "read"),) if tied else ()

@@ -76,7 +76,7 @@ def plan_evaluation(layout: Layout, arena_bytes: int) -> tuple[Action, ...]:
     """
     work = evaluate_step(layout)
     size, actions = build_pass(work, _fit(layout, work, arena_bytes, 0.1))
-    verify_pass(actions, layout, size)
+    verify_pass(actions, layout, size, work)
     return actions
 
 

@@ -2,10 +2,11 @@
 
 It knows nothing of stays or slots. It tracks which bytes of the arena belong to whom, what each
 region holds, and what lies on disk; then it runs prologue, first, steady, commit, steady, flush in
-order. Every plan passes here before a run.
+order. The arithmetic of each list is compared with the schedule's. Every plan passes here before a
+run.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from outsize.plan import layout as names
@@ -13,14 +14,17 @@ from outsize.plan.actions import (
     Acquire,
     Action,
     Commit,
+    Compute,
     Fetch,
     Release,
+    Update,
+    Work,
     WriteBack,
     format_action,
 )
 from outsize.plan.build import StepPlan
 from outsize.plan.layout import Layout
-from outsize.plan.schedule import uses
+from outsize.plan.schedule import train_step, uses
 
 
 class PlanInvalidError(AssertionError):
@@ -29,7 +33,7 @@ class PlanInvalidError(AssertionError):
 
 @dataclass(slots=True)
 class _Held:
-    """A region in host memory: its bytes, its version (None: undefined) and whether disk lacks it."""
+    """A region in host memory: its bytes and the version that they hold (None: undefined)."""
 
     low: int
     high: int
@@ -42,7 +46,7 @@ class _Machine:
     arena_bytes: int
     host: dict[str, _Held] = field(default_factory=dict)
     disk: dict[str, int] = field(default_factory=dict)
-    writing: set[str] = field(default_factory=set)
+    newest: dict[str, int] = field(default_factory=dict)
     version: int = 0
 
     def run(self, actions: Sequence[Action], label: str) -> None:
@@ -66,12 +70,13 @@ class _Machine:
                 self._place(region, offset, None)
             case Fetch(region, "disk", "host", offset):
                 self._require(region in self.disk, f"{region} is not on disk")
+                current = self.disk[region] == self.newest[region]
+                self._require(current, f"the copy of {region} on disk is old")
                 self._place(region, offset, self.disk[region])
             case WriteBack(region, "host", "disk"):
                 held = self._held(region)
-                self._require(held.version is not None, f"{region} is undefined")
+                self._require(held.version is not None, f"{region} is undefined when written")
                 self.disk[region] = held.version or 0
-                self.writing.add(region)
             case Release(region, "host"):
                 held = self._held(region)
                 if names.is_durable(region):
@@ -80,17 +85,19 @@ class _Machine:
                 del self.host[region]
             case Commit():
                 self._commit()
-            case _:
+            case Compute() | Update():
                 self._work(action)
+            case _:
+                self._require(False, "no such transfer in a plan of two tiers")
 
-    def _work(self, action: Action) -> None:
-        for use in uses(self.layout, action):  # type: ignore[arg-type]
+    def _work(self, action: Work) -> None:
+        for use in uses(self.layout, action):
             held = self._held(use.region)
             if use.mode != "write":
                 self._require(held.version is not None, f"{use.region} is undefined when read")
             if use.mode != "read":
                 self.version += 1
-                held.version = self.version
+                held.version = self.newest[use.region] = self.version
 
     def _commit(self) -> None:
         for region in self.layout.region_bytes:
@@ -102,7 +109,7 @@ class _Machine:
     def _place(self, region: str, offset: int, version: int | None) -> None:
         high = offset + self.layout.region_bytes[region]
         self._require(region not in self.host, f"{region} is already there")
-        self._require(0 <= offset and high <= self.arena_bytes, f"{region} lies outside the arena")
+        self._require(offset >= 0 and high <= self.arena_bytes, f"{region} lies outside the arena")
         for other, held in self.host.items():
             apart = high <= held.low or held.high <= offset
             self._require(apart, f"{region} overlaps {other}")
@@ -118,46 +125,69 @@ class _Machine:
             raise PlanInvalidError(message)
 
 
+_RUN = ("prologue", "first", "steady", "commit", "steady", "flush", "prologue", "first", "flush")
+"""The order in which lists follow each other when they are verified."""
+
+
 def verify_plan(plan: StepPlan, layout: Layout) -> None:
-    """Run the lists of a plan in the order of a run on an abstract machine.
+    """Compare the arithmetic of the lists of a train step with the schedule, then run them in the
+    order of a run on an abstract machine.
 
     Raises:
-        PlanInvalidError: with the list and the failing line marked.
+        PlanInvalidError: with the list and, where there is one, the failing line marked.
     """
-    machine = _machine(layout, plan.arena_bytes)
-    order = (
-        "prologue",
-        "first",
-        "steady",
-        "commit",
-        "steady",
-        "flush",
-        "prologue",
-        "first",
-        "flush",
-    )
+    steady = train_step(layout)
+    updates = tuple(action for action in steady if isinstance(action, Update))
     lists = {
-        "prologue": plan.prologue, "first": plan.first, "steady": plan.steady,
-        "commit": plan.commit, "flush": plan.flush,
-    }  # fmt: skip
-    for label in order:
-        machine.run(lists[label], label)
-        if label == "flush" and machine.host:
-            raise PlanInvalidError(f"flush leaves {', '.join(machine.host)} in host memory")
+        "prologue": (plan.prologue, (), 0),
+        "first": (plan.first, train_step(layout, "derive"), 0),
+        "steady": (plan.steady, steady, 0),
+        "commit": (plan.commit, steady, 1),
+        "flush": (plan.flush, updates, 1),
+    }
+    for label, (actions, work, num_commits) in lists.items():
+        _check_work(actions, label, work, num_commits)
+    machine = _machine(layout, plan.arena_bytes)
+    for label in _RUN:
+        machine.run(lists[label][0], label)
+        if label == "flush":
+            _check_empty(machine, label)
 
 
-def verify_pass(actions: Iterable[Action], layout: Layout, arena_bytes: int) -> None:
-    """Run a list that starts and ends with an empty arena.
+def verify_pass(
+    actions: Sequence[Action], layout: Layout, arena_bytes: int, work: Sequence[Work]
+) -> None:
+    """Check a list that does `work` and starts and ends with an empty arena.
 
     Raises:
         PlanInvalidError: with the failing line marked.
     """
+    _check_work(actions, "pass", work, 0)
     machine = _machine(layout, arena_bytes)
-    machine.run(tuple(actions), "pass")
+    machine.run(actions, "pass")
+    _check_empty(machine, "pass")
+
+
+def _check_work(
+    actions: Sequence[Action], label: str, work: Sequence[Work], num_commits: int
+) -> None:
+    """Require exactly `work`, in its order, and every commit after the last update."""
+    found = tuple(action for action in actions if isinstance(action, Compute | Update))
+    if found != tuple(work):
+        raise PlanInvalidError(f"{label} does other work than the schedule says")
+    updates = [i for i, action in enumerate(actions) if isinstance(action, Update)]
+    commits = [i for i, action in enumerate(actions) if isinstance(action, Commit)]
+    if len(commits) != num_commits:
+        raise PlanInvalidError(f"{label} commits {len(commits)} times instead of {num_commits}")
+    if commits and updates and commits[0] < updates[-1]:
+        raise PlanInvalidError(f"{label} commits before its last update")
+
+
+def _check_empty(machine: _Machine, label: str) -> None:
     if machine.host:
-        raise PlanInvalidError(f"the pass leaves {', '.join(machine.host)} in host memory")
+        raise PlanInvalidError(f"{label} leaves {', '.join(machine.host)} in host memory")
 
 
 def _machine(layout: Layout, arena_bytes: int) -> _Machine:
     durable = {region: 0 for region in layout.region_bytes if names.is_durable(region)}
-    return _Machine(layout=layout, arena_bytes=arena_bytes, disk=durable)
+    return _Machine(layout=layout, arena_bytes=arena_bytes, disk=durable, newest=dict(durable))

@@ -46,6 +46,9 @@ class ModelSpec:
             when the head has its own.
         projection: name of the `[vocab_size, hidden_size]` matrix that the head projects with, the
             tied one or its own; None when the head's loss is a black box.
+        attention_heads: heads of the blocks' fused attention, whose result can be kept for the
+            backward; 0 when there is none.
+        attention_head_size: elements of one head of it.
         max_positions: longest sequence the model was made for; None when there is no such limit.
     """
 
@@ -56,6 +59,8 @@ class ModelSpec:
     tied: str | None
     projection: str | None
     max_positions: int | None
+    attention_heads: int
+    attention_head_size: int
 
     def tensor(self, name: str) -> TensorSpec:
         """Return the tensor of that name."""

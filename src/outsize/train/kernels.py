@@ -7,6 +7,7 @@ same inputs and therefore the same bits.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from outsize.models.layered import Batch, Context, LayeredModel
 from outsize.ops.adamw import AdamW, adamw_, clip_factor, tensor_norms
+from outsize.ops.attention import KeepAttention, KeptAttention, ReuseAttention
 from outsize.plan import layout as names
 from outsize.plan.actions import Compute, Update, Work
 from outsize.plan.layout import Layout
@@ -74,6 +76,7 @@ class TrainKernels:
         self._optimizer = optimizer
         self._head = len(layout.layers) - 1
         self._table = layout.model.tied
+        self._kept: dict[tuple[int, int], KeptAttention] = {}
         self.inputs: StepInputs
         self.pending: PendingUpdate
         self.results = StepResults()
@@ -139,7 +142,8 @@ class TrainKernels:
         if layer == 0:
             hidden = self._model.embed(parameters, self.inputs.batches[m])
         else:
-            hidden = self._block(layer, m, parameters, self._boundary(layer, m, views))
+            with self._attention(KeepAttention, layer, m, views):
+                hidden = self._block(layer, m, parameters, self._boundary(layer, m, views))
         self._boundary(layer + 1, m, views).copy_(hidden)
 
     def _backward(self, layer: int, m: int, views: Mapping[str, memoryview]) -> None:
@@ -153,7 +157,8 @@ class TrainKernels:
     def _block_backward(self, layer: int, m: int, views: Mapping[str, memoryview]) -> None:
         parameters = self._leaves(layer, m, views)
         hidden = self._boundary(layer, m, views).requires_grad_()
-        output = self._block(layer, m, parameters, hidden)
+        with self._attention(ReuseAttention, layer, m, views):
+            output = self._block(layer, m, parameters, hidden)
         flowing = self._flowing(m, views)
         output.backward(flowing)
         assert hidden.grad is not None
@@ -241,6 +246,20 @@ class TrainKernels:
 
     def _block(self, layer: int, m: int, parameters: dict[str, Tensor], hidden: Tensor) -> Tensor:
         return self._model.block(layer, parameters, hidden, self.inputs.contexts[m])
+
+    def _attention(
+        self,
+        mode: type[KeepAttention] | type[ReuseAttention],
+        layer: int,
+        m: int,
+        views: Mapping[str, memoryview],
+    ) -> AbstractContextManager[object]:
+        """Keep or reuse the block's attention where the layout has room for its result."""
+        view = views.get(names.attention(layer, m))
+        if view is None:
+            return nullcontext()
+        kept = self._kept.setdefault((layer, m), KeptAttention(self._model.dtype))
+        return mode(kept, _as_bytes(view))
 
     def _weights(self, layer: int, views: Mapping[str, memoryview]) -> dict[str, Tensor]:
         view = views.get(names.weights(layer))

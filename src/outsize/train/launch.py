@@ -18,7 +18,7 @@ from typing import Any
 from outsize.errors import BudgetError, Contributor, ModelError, UsageError
 from outsize.formats.hub import ModelFiles
 from outsize.isolate import run_isolated
-from outsize.runtime.events import Notice, OnEvent, phase
+from outsize.runtime.events import OnEvent, phase
 from outsize.store.budget import host_limits, resident_bytes
 from outsize.train.data.child import prepare_in_child
 from outsize.train.data.options import DataOptions
@@ -141,7 +141,7 @@ def _prepare(folder: RunFolder, on_event: OnEvent) -> ModelFiles:
             "name a folder or Hub id that has one with --tokenizer."
         )
     with phase("data", on_event):
-        _prepare_data(folder, on_event)
+        _prepare_data(folder)
     return ModelFiles(
         name=str(found["name"]),
         folder=Path(str(found["folder"])),
@@ -150,17 +150,10 @@ def _prepare(folder: RunFolder, on_event: OnEvent) -> ModelFiles:
     )
 
 
-def _prepare_data(folder: RunFolder, on_event: OnEvent) -> None:
+def _prepare_data(folder: RunFolder) -> None:
     options = folder.options
     assert options.data is not None
-    info = prepare_in_child(_data_options(folder, options.data, folder.data))
-    if info.get("num_truncated"):
-        on_event(
-            Notice(
-                text=f"{info['num_truncated']} of {info['num_documents']} examples were cut to "
-                f"{options.max_seq_length} tokens; a larger --max-seq-length keeps more of them."
-            )
-        )
+    prepare_in_child(_data_options(folder, options.data, folder.data))
     if options.evaluation_data is not None:
         prepare_in_child(_data_options(folder, options.evaluation_data, folder.evaluation_data))
 

@@ -38,6 +38,7 @@ class Planning:
     evaluator: Evaluator | None
     extents: tuple[Extent, ...]
     num_steps: int
+    commit_seconds: float
     predicted_peak_bytes: TierBytes
 
 
@@ -66,6 +67,7 @@ def plan_run(inputs: Launch, on_event: OnEvent) -> Planning:
         evaluator=evaluator,
         extents=extents,
         num_steps=_num_steps(options, rows.num_rows, session),
+        commit_seconds=options.commit_seconds,
         predicted_peak_bytes=TierBytes(
             host=session.predicted_host_bytes,
             disk=layout_bytes(extents) + _other_disk_bytes(session, inputs.folder),
@@ -133,7 +135,7 @@ def _rows(planning: Planning, inputs: Launch) -> tuple[tuple[str, str], ...]:
         planning.session,
         model=str(inputs.folder.options.model),
         num_steps=planning.num_steps,
-        commit_seconds=inputs.folder.options.commit_seconds,
+        commit_seconds=planning.commit_seconds,
         predicted=planning.predicted_peak_bytes,
         budget=TierBytes(host=inputs.host_budget_bytes, disk=inputs.disk_budget_bytes),
     )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from outsize.formats.hub import ModelFiles, open_weights
+from outsize.plan.traffic import run_bytes
 from outsize.results import TierBytes, TrainResult
 from outsize.runtime.events import Notice, OnEvent, PhaseAdvanced, phase
 from outsize.runtime.slots import Slots
@@ -154,6 +155,7 @@ def _result(
     seconds: float,
 ) -> TrainResult:
     session, num_new = planning.session, len(log.losses)
+    predicted_read, predicted_written = _predicted_traffic(planning, num_new)
     prediction = session.prediction
     workload = session.layout.workload
     host_bytes = max(peak_resident_bytes(), inputs.launch_bytes + peak_children_bytes())
@@ -172,8 +174,8 @@ def _result(
         measured_step_s=statistics.median(log.step_s) if log.step_s else 0.0,
         predicted_exposed_io_s=prediction.exposed_io_s,
         exposed_io_s=log.exposed_io_s / max(1, num_new),
-        predicted_bytes_read=prediction.bytes_read * num_new,
-        predicted_bytes_written=prediction.bytes_written * num_new,
+        predicted_bytes_read=predicted_read,
+        predicted_bytes_written=predicted_written,
         bytes_read=log.bytes_read,
         bytes_written=log.bytes_written,
         limited_by=prediction.limited_by,
@@ -182,3 +184,16 @@ def _result(
         interrupted=log.interrupted,
         seconds=seconds,
     )
+
+
+def _predicted_traffic(planning: Planning, num_steps: int) -> tuple[int, int]:
+    """Return the bytes that the plan says `num_steps` steps move, evaluations not counted."""
+    if not num_steps:
+        return 0, 0
+    session = planning.session
+    plan, step_s = session.planned.plan, session.prediction.step_s
+    num_commits = num_steps - 1
+    if not plan.commits_every_step:
+        interval = max(1, int(planning.commit_seconds / step_s))
+        num_commits = (num_steps - 1) // interval
+    return run_bytes(plan, session.layout, num_steps=num_steps, num_commits=num_commits)

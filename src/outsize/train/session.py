@@ -32,10 +32,8 @@ from outsize.train.workload import make_workload
 SPAN_ELEMENTS = 2**20
 """Elements of one span of optimizer state: 12 MiB. Part of the state file's format."""
 
-SLACK_BYTES = 20 * 2**20
-"""Room for what is not profiled: Python objects, queues, page tables, growth of the heap by
-fragmentation.
-"""
+_LEAST_SLACK_BYTES = 20 * 2**20
+_SLACK_FRACTION = 0.25
 
 _REMEDY_STEP_BYTES = 8 * 2**20
 
@@ -76,7 +74,7 @@ class Session:
             "interpreter and libraries": baseline,
             "temporaries": self.profile.fixed_bytes - baseline,
             "arena": self.planned.plan.arena_bytes,
-            "slack": SLACK_BYTES,
+            "slack": slack_bytes(self.profile),
         }
         return dict(sorted(parts.items(), key=lambda entry: -entry[1]))
 
@@ -106,7 +104,7 @@ def plan_session(
         write_bytes_per_s=rates.write_bytes_per_s,
         memory_bytes_per_s=profile.memory_bytes_per_s,
     )
-    arena_bytes = budget_bytes - profile.fixed_bytes - SLACK_BYTES
+    arena_bytes = budget_bytes - profile.fixed_bytes - slack_bytes(profile)
     try:
         planned = _plan(layout, arena_bytes, machine, profile)
     except DoesNotFitError as error:
@@ -119,8 +117,18 @@ def plan_session(
         machine=machine,
         planned=planned,
         budget_bytes=budget_bytes,
-        predicted_host_bytes=profile.fixed_bytes + planned.plan.arena_bytes + SLACK_BYTES,
+        predicted_host_bytes=profile.fixed_bytes + planned.plan.arena_bytes + slack_bytes(profile),
     )
+
+
+def slack_bytes(profile: Profile) -> int:
+    """Return the room for what is not profiled.
+
+    Python objects, queues, and growth of the heap by fragmentation: temporaries of different
+    layers, which are profiled one after the other, leave gaps between each other in a real step.
+    """
+    temporaries_bytes = profile.fixed_bytes - profile.baseline_bytes
+    return _LEAST_SLACK_BYTES + int(_SLACK_FRACTION * temporaries_bytes)
 
 
 def _layout(model: LayeredModel, options: TrainOptions) -> tuple[Layout, TrainKernels]:
@@ -146,10 +154,10 @@ def _plan(
 
 def _refuse_hopeless(layout: Layout, options: TrainOptions, budget_bytes: int) -> None:
     """Refuse, before anything large is touched, what could not fit with temporaries of no size."""
-    least_bytes = resident_bytes() + smallest_arena_bytes(layout) + SLACK_BYTES
+    least_bytes = resident_bytes() + smallest_arena_bytes(layout) + _LEAST_SLACK_BYTES
     if least_bytes <= budget_bytes:
         return
-    estimate_bytes = resident_bytes() + smallest_arena_bytes(layout) * 5 // 4 + SLACK_BYTES
+    estimate_bytes = resident_bytes() + smallest_arena_bytes(layout) * 5 // 4 + _LEAST_SLACK_BYTES
     estimate_bytes += estimate_temporaries_bytes(layout)
     raise BudgetError(
         _subject(options),
@@ -221,7 +229,7 @@ def _smallest_budget_bytes(layout: Layout, machine: MachineProfile, profile: Pro
     while high - low > 4 * 2**20:
         middle = (low + high) // 2
         low, high = (low, middle) if _fits(layout, middle, machine, profile) else (middle, high)
-    return high + profile.fixed_bytes + SLACK_BYTES
+    return high + profile.fixed_bytes + slack_bytes(profile)
 
 
 def _fits(layout: Layout, arena_bytes: int, machine: MachineProfile, profile: Profile) -> bool:
@@ -249,7 +257,7 @@ def _shorter_rows(
         shorter = replace(options, max_seq_length=length, micro_batch_size=1)
         layout, kernels = _layout(model, shorter)
         trim_heap()
-        if resident_bytes() + smallest_arena_bytes(layout) + SLACK_BYTES > budget_bytes:
+        if resident_bytes() + smallest_arena_bytes(layout) + _LEAST_SLACK_BYTES > budget_bytes:
             continue
         part = Batch(
             input_ids=batch.input_ids[:1, :length],

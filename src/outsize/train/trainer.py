@@ -38,7 +38,7 @@ class TrainLog:
         losses: mean loss per token of each step.
         step_s: wall time of each step.
         exposed_io_s: of all steps together.
-        bytes_read: of all steps together; `bytes_written` likewise.
+        bytes_read: of all steps and commits together; `bytes_written` likewise.
         evaluation_loss: the last one; None when there was none.
         interrupted: whether the loop was asked to stop before its last step.
     """
@@ -122,6 +122,7 @@ class Trainer:
             StorageError: the disk failed or is full; the last commit is whole.
         """
         step, fresh = self._done_steps, True
+        before = self._store.counters()
         while step < self._num_steps and not self.log.interrupted:
             if fresh:
                 self._executor.run(self._plan.prologue)
@@ -134,6 +135,9 @@ class Trainer:
                 fresh = True
         if not fresh:
             self._executor.run(self._plan.flush)
+        after = self._store.counters()
+        self.log.bytes_read = after.bytes_read - before.bytes_read
+        self.log.bytes_written = after.bytes_written - before.bytes_written
         if self._evaluate is not None and not self.log.interrupted:
             self._note_evaluation(step)
         return self.log
@@ -161,12 +165,8 @@ class Trainer:
         self.log.losses.append(loss)
         self.log.step_s.append(time.perf_counter() - start_s)
         self.log.exposed_io_s += self._executor.exposed_io_s - exposed_s
-        read, written = (
-            after.bytes_read - counters.bytes_read,
-            after.bytes_written - counters.bytes_written,
-        )
-        self.log.bytes_read += read
-        self.log.bytes_written += written
+        read = after.bytes_read - counters.bytes_read
+        written = after.bytes_written - counters.bytes_written
         self._tell(step + 1, loss, norm, rate, read, written)
 
     def _tell(

@@ -1,0 +1,45 @@
+"""Bytes that a whole run moves between host and disk, counted from its lists."""
+
+from collections.abc import Iterable
+
+from outsize.plan.actions import Action, Fetch, WriteBack
+from outsize.plan.build import StepPlan
+from outsize.plan.layout import Layout
+
+
+def list_bytes(actions: Iterable[Action], layout: Layout) -> tuple[int, int]:
+    """Return the bytes that a list reads from disk and writes to it."""
+    read = written = 0
+    for action in actions:
+        match action:
+            case Fetch(region, "disk", _, _):
+                read += layout.region_bytes[region]
+            case WriteBack(region, _, "disk"):
+                written += layout.region_bytes[region]
+    return read, written
+
+
+def run_bytes(
+    plan: StepPlan, layout: Layout, *, num_steps: int, num_commits: int
+) -> tuple[int, int]:
+    """Return the bytes that `num_steps` steps read and write, start and end included.
+
+    Args:
+        plan: the plan.
+        layout: its regions.
+        num_steps: at least 1.
+        num_commits: how many of the steps after the first one commit besides.
+    """
+    steady = num_steps - 1 - num_commits
+    total_read = total_written = 0
+    for actions, times in (
+        (plan.prologue, 1),
+        (plan.first, 1),
+        (plan.steady, steady),
+        (plan.commit, num_commits),
+        (plan.flush, 1),
+    ):
+        read, written = list_bytes(actions, layout)
+        total_read += times * read
+        total_written += times * written
+    return total_read, total_written
