@@ -1,4 +1,4 @@
-"""Run a command inside a memory control group (version 1) of a given size: in_cgroup.py 1GiB COMMAND..."""
+"""Run a command inside a memory control group (version 1): in_cgroup.py 1GiB COMMAND..."""
 
 import os
 import subprocess

@@ -49,7 +49,9 @@ def main() -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         times.append(time.perf_counter() - start_s)
-        print(f"  plain step {step + 1}: {times[-1]:.2f} s, loss {loss.item():.3f}", file=sys.stderr)
+        print(
+            f"  plain step {step + 1}: {times[-1]:.2f} s, loss {loss.item():.3f}", file=sys.stderr
+        )
     step_s = statistics.median(times[1:])
     result = {
         "tokens_per_s": tokens / step_s,

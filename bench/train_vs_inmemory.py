@@ -4,8 +4,8 @@
 
 Builds random weights of a shape, then runs plain PyTorch at its best (allocator tuned, huge pages)
 and `outsize train` inside a memory control group of the budget's size, in turn, each in its own
-process, on the same rows. Writes a table to bench/results. Needs root for the control group; without
-it the budget is Outsize's own.
+process, on the same rows. Writes a table to bench/results. Needs root for the control group;
+without it the budget is Outsize's own.
 """
 
 import argparse
@@ -20,12 +20,11 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from shapes import SHAPES
-
 from outsize.formats.prepare import prepare_model
 from outsize.quantities import format_bytes
 from outsize.train.data.child import prepare_in_child
 from outsize.train.data.options import DataOptions
+from shapes import SHAPES
 
 HERE = Path(__file__).parent
 TUNED = {
@@ -147,9 +146,11 @@ def details(results: list[dict]) -> list[str]:
     gib = 2**30
     return [
         "",
-        f"Outsize, last round: predicted peak {format_bytes(last['predicted_peak_bytes']['host'])}, "
+        "Outsize, last round: predicted peak "
+        f"{format_bytes(last['predicted_peak_bytes']['host'])}, "
         f"measured {format_bytes(last['measured_peak_bytes']['host'])}; "
-        f"predicted step {last['predicted_step_s']:.2f} s, measured {last['measured_step_s']:.2f} s; "
+        f"predicted step {last['predicted_step_s']:.2f} s, "
+        f"measured {last['measured_step_s']:.2f} s; "
         f"exposed I/O {last['exposed_io_s']:.2f} s a step; "
         f"{last['bytes_read'] / last['steps'] / gib:.2f} GiB read and "
         f"{last['bytes_written'] / last['steps'] / gib:.2f} GiB written a step.",

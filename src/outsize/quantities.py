@@ -1,7 +1,7 @@
 """Bytes, seconds and rates as people write and read them.
 
-Inside the program every quantity is a plain number in its base unit (bytes are `int`, seconds `float`) and its name
-says so; only this module turns them into text and back.
+Inside the program every quantity is a plain number in its base unit (bytes are `int`, seconds
+`float`) and its name says so; only this module turns them into text and back.
 """
 
 import math
@@ -44,7 +44,7 @@ def format_bytes(count: int) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Write a duration as a person would: `0.42 s`, `12.3 s`, `4 min 05 s`, `2 h 07 min`, `3 d 04 h`."""
+    """Write a duration as a person would: `0.42 s`, `4 min 05 s`, `2 h 07 min`, `3 d 04 h`."""
     if seconds < 99.95:
         return f"{_three_digits(seconds)} s"
     whole = round(seconds)

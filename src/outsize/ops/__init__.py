@@ -1,0 +1,1 @@
+"""Numerics as free functions, a plain reference beside the fast one."""

@@ -1,8 +1,8 @@
 """AdamW on flat fp32 pieces, and the arithmetic of clipping, exactly as PyTorch does them.
 
-Loshchilov and Hutter, 2019, "Decoupled weight decay regularization", algorithm 2. The fused kernel works element by
-element, and its vector part covers whole cache lines; so a tensor that is updated piece by piece,
-in pieces of whole cache lines, gets the same bits as one that is updated at once.
+Loshchilov and Hutter, 2019, "Decoupled weight decay regularization", algorithm 2. The fused kernel
+works element by element, and its vector part covers whole cache lines; so a tensor that is updated
+piece by piece, in pieces of whole cache lines, gets the same bits as one that is updated at once.
 """
 
 from dataclasses import dataclass

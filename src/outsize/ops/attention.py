@@ -1,9 +1,9 @@
-"""Keep what fused attention returned in the forward, so that the recomputed forward need not run it.
+"""Keep what fused attention returned in the forward, so that recomputing need not run it.
 
-Attention is the block's most expensive operation and has one of its smallest outputs: with it kept, recomputing a block
-costs little more than its matrix products (selective recomputation: Korthikanti et al., 2022, "Reducing activation
-recomputation in large transformer models", section 5). The modes work below autograd: the recomputed graph is the same
-graph, over the same bits.
+Attention is the block's most expensive operation and has one of its smallest outputs: with it kept,
+recomputing a block costs little more than its matrix products (selective recomputation: Korthikanti
+et al., 2022, "Reducing activation recomputation in large transformer models", section 5). The modes
+work below autograd: the recomputed graph is the same graph, over the same bits.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 FUSED_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
-"""Returns the output `[B, heads, T, head_dim]` and the fp32 log-sum-exp of the scores `[B, heads, T]`."""
+"""Returns the output `[B, heads, T, head_size]` and the fp32 log-sum-exp `[B, heads, T]`."""
 
 
 @dataclass(frozen=True, slots=True)
