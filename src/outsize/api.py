@@ -4,11 +4,16 @@ Nothing heavy is imported before a verb has checked what it can check without.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 
-from outsize.results import PlanResult, TrainResult
-from outsize.runtime.events import OnEvent
+from outsize.infer.model import OpenModel, prepared
+from outsize.options import ExportOptions, GenerateOptions, VerifyOptions
+from outsize.results import ExportResult, GenerateResult, PlanResult, TrainResult, VerifyResult
+from outsize.runtime.events import Notice, OnEvent
 from outsize.store.heap import keep_heap_pages
-from outsize.train.launch import launch
+from outsize.train.launch import host_budget_bytes, launch
 from outsize.train.options import TrainOptions
 
 
@@ -34,6 +39,59 @@ def plan(options: TrainOptions, on_event: OnEvent) -> PlanResult:
     """
     keep_heap_pages()
     with launch(options, on_event) as inputs:
-        from outsize.train.run import plan_result, plan_run
+        from outsize.train.planning import plan_result, plan_run
 
         return plan_result(inputs, plan_run(inputs, on_event))
+
+
+def verify(options: VerifyOptions, on_event: OnEvent) -> VerifyResult:
+    """Train the model twice, streamed and in plain PyTorch, and compare every number.
+
+    Raises:
+        OutsizeError: the model, the budget or the disk does not allow it.
+    """
+    from outsize.train.verify.verify import run_verify
+
+    return run_verify(options, on_event)
+
+
+def export(options: ExportOptions, on_event: OnEvent) -> ExportResult:
+    """Write the last commit of a run as a folder that Transformers loads.
+
+    Raises:
+        OutsizeError: the run, the output, the budget or the disk does not allow it.
+    """
+    start_s = time.monotonic()
+    keep_heap_pages()
+    from outsize.train.export import run_export
+
+    return run_export(options, on_event, start_s)
+
+
+def generate(options: GenerateOptions, on_event: OnEvent) -> GenerateResult:
+    """Continue or answer a prompt with a model, or with what a run has committed.
+
+    Raises:
+        OutsizeError: the model, the prompt or the budget does not allow it.
+    """
+    start_s = time.monotonic()
+    keep_heap_pages()
+    budget_bytes = host_budget_bytes(options.memory_bytes)
+    with _opened(options.model, on_event) as model:
+        from outsize.infer.generate import run_generate
+
+        return run_generate(options, model, budget_bytes, on_event, start_s)
+
+
+@contextmanager
+def _opened(name: str, on_event: OnEvent) -> Iterator[OpenModel]:
+    """Open a model, or the committed weights of a run folder."""
+    from outsize.train.committed import CommittedWeights, is_run
+
+    path = Path(name)
+    if not is_run(path):
+        with prepared(name, on_event) as model:
+            yield model
+        return
+    with closing(CommittedWeights(path, lambda text: on_event(Notice(text=text)))) as weights:
+        yield OpenModel(name=name, folder=path / "model", source=weights, preparation_bytes=0)

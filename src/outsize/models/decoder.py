@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from transformers.cache_utils import Cache, DynamicCache
 
 from outsize.models.describe import describe_layer
 from outsize.models.initialise import initial_tensor
@@ -64,14 +65,22 @@ class Decoder:
         input_ids = partial_ids(batch.input_ids, rows)
         return self._embed(table, parameters, input_ids, batch.position_ids)
 
-    def context(self, batch: Batch) -> Context:
-        """Return the blocks' masks and position embeddings."""
+    def new_cache(self) -> Cache:
+        """Return an empty cache of keys and values, as Transformers' own generation makes it."""
+        return DynamicCache(config=self._skeleton.causal.config)
+
+    def context(self, batch: Batch, cache: Cache | None = None) -> Context:
+        """Return the blocks' masks and position embeddings.
+
+        With a cache, the tokens of `batch` follow those that it holds, and blocks that are called
+        with this context add theirs to it.
+        """
         skeleton = self._skeleton
         zero = torch.zeros((), dtype=self.dtype, device=batch.input_ids.device)
         hidden = zero.expand(*batch.input_ids.shape, self.spec.hidden_size)
         tables = {n: zero.expand(p.shape) for n, p in skeleton.base.named_parameters()}
         with torch.no_grad():
-            _, calls = self._walk(tables, hidden, batch.position_ids)
+            _, calls = self._walk(tables, hidden, batch.position_ids, cache)
         return Context(calls=calls)
 
     def block(
@@ -143,7 +152,11 @@ class Decoder:
         return hidden
 
     def _walk(
-        self, tables: Mapping[str, Tensor], embedded: Tensor, position_ids: Tensor
+        self,
+        tables: Mapping[str, Tensor],
+        embedded: Tensor,
+        position_ids: Tensor,
+        cache: Cache | None = None,
     ) -> tuple[Tensor, tuple[LayerCall, ...]]:
         """Run the base model around its blocks; `tables` are its parameters by local name."""
         skeleton = self._skeleton
@@ -152,7 +165,8 @@ class Decoder:
             "inputs_embeds": embedded,
             "position_ids": position_ids,
             "attention_mask": None,
-            "use_cache": False,
+            "past_key_values": cache,
+            "use_cache": cache is not None,
         }
         output = functional_call(skeleton.base, dict(tables), (), inputs)
         return output.last_hidden_state, tuple(skeleton.recorder)

@@ -17,14 +17,13 @@ from transformers.modeling_utils import PreTrainedModel
 from outsize.errors import ModelError
 from outsize.models.architectures import ARCHITECTURES, Architecture
 from outsize.models.decoder import Decoder
-from outsize.models.layered import LayeredModel
 from outsize.models.skeleton import build_module, build_skeleton
 
 Source = Path | Mapping[str, Any] | PreTrainedConfig
 """A folder with a `config.json`, that file, its content, or a configuration of Transformers."""
 
 
-def build(source: Source, dtype: torch.dtype) -> LayeredModel:
+def build(source: Source, dtype: torch.dtype) -> Decoder:
     """Return the layered model of a configuration.
 
     Raises:

@@ -1,8 +1,8 @@
 """Choose the plan of a step: the fastest by simulation among all that fit the arena.
 
 What is searched is how much of the arena residency may use and how much transfers in flight may
-use. The lists are made and simulated for each split; equal times are told apart by the bytes that
-move.
+use. The lists are made and simulated for each split; of those that are about as fast as the
+fastest, the one that moves the fewest bytes is taken.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,13 @@ from outsize.plan.simulate import Prediction, simulate
 from outsize.plan.verify import verify_pass, verify_plan
 from outsize.spec.machine import LayerCost, MachineProfile
 
-_RESERVES = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5)
+_RESERVES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.35, 0.5)
 """Fractions of the arena that residency leaves to transfers in flight."""
+
+_CLOSE_FRACTION = 0.005
+"""Predicted times that differ by less than this fraction count as equal: the prediction is no
+better, and bytes that do not move cannot be late.
+"""
 
 _SHRINK_ROUNDS = 10
 _WINDOW_BYTES = 256 * 2**20
@@ -41,28 +46,26 @@ def plan_train_step(
     machine: MachineProfile,
     costs: Mapping[str, LayerCost],
 ) -> PlannedStep:
-    """Return the fastest verified plan whose arena is at most `arena_bytes`.
+    """Return the verified plan that is about the fastest whose arena is at most `arena_bytes`.
 
     Raises:
-        DoesNotFitError: no plan fits; `needed_bytes` is what the largest single action needs.
+        DoesNotFitError: no plan fits; `needed_bytes` is what the closest try would have needed.
     """
     work = train_step(layout)
-    best: PlannedStep | None = None
-    failure: DoesNotFitError | None = None
+    found: list[PlannedStep] = []
+    failures: list[int] = []
     for reserve in _RESERVES:
         try:
             placement = _fit(layout, work, arena_bytes, reserve)
         except DoesNotFitError as error:
-            failure = failure or error
+            failures.append(error.needed_bytes)
             continue
         plan = build_plan(work, placement)
         prediction = simulate(plan.steady, layout, machine, costs, repeats=True)
-        found = PlannedStep(plan=plan, prediction=prediction)
-        if best is None or _rank(found) < _rank(best):
-            best = found
-    if best is None:
-        assert failure is not None
-        raise failure
+        found.append(PlannedStep(plan=plan, prediction=prediction))
+    if not found:
+        raise DoesNotFitError(min(failures))
+    best = _best(found)
     verify_plan(best.plan, layout)
     return best
 
@@ -80,9 +83,14 @@ def plan_evaluation(layout: Layout, arena_bytes: int) -> tuple[Action, ...]:
     return actions
 
 
-def _rank(step: PlannedStep) -> tuple[float, int]:
-    moved = step.prediction.bytes_read + step.prediction.bytes_written
-    return round(step.prediction.step_s, 3), moved
+def _best(found: Sequence[PlannedStep]) -> PlannedStep:
+    fastest_s = min(step.prediction.step_s for step in found)
+    close = [s for s in found if s.prediction.step_s <= (1 + _CLOSE_FRACTION) * fastest_s]
+    return min(close, key=lambda step: (_moved_bytes(step), step.prediction.step_s))
+
+
+def _moved_bytes(step: PlannedStep) -> int:
+    return step.prediction.bytes_read + step.prediction.bytes_written
 
 
 def _fit(layout: Layout, work: Sequence[Work], arena_bytes: int, reserve: float) -> Placement:

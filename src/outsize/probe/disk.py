@@ -1,4 +1,6 @@
-"""Read and write rate of a folder's disk, measured through the same store and the same lanes that a run uses."""
+"""Read and write rate of a folder's disk, measured through the same store and the same lanes that a
+run uses.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -145,9 +145,8 @@ def show_export(console: Console, result: ExportResult) -> None:
 
 
 def show_generate(console: Console, result: GenerateResult) -> None:
-    """Print the answer, then what it took."""
-    console.print(result.text, markup=False)
-    console.print()
+    """End the answer, which was printed as it came, and say what it took."""
+    console.print("\n")
     rows = (
         ("tokens", f"{result.num_prompt_tokens} read, {result.num_new_tokens} written"),
         ("rate", f"{result.tokens_per_s:.3g} tokens/s"),

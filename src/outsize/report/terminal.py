@@ -24,6 +24,7 @@ from outsize.runtime.events import (
     PhaseStarted,
     Planned,
     StepFinished,
+    TextGenerated,
 )
 
 _PLAIN_WIDTH = 100
@@ -79,6 +80,8 @@ class TerminalReporter:
                 self._say(f"evaluation after step {event.step}: loss {event.loss:.4f}")
             case Notice():
                 self._say(f"note: {event.text}")
+            case TextGenerated():
+                self.console.print(event.text, end="", markup=False, soft_wrap=True)
             case Committed():
                 pass  # every step or so; the verb says at its end what is durable
 

@@ -97,6 +97,13 @@ class Notice:
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextGenerated:
+    """The next piece of an answer; all pieces together are its text."""
+
+    text: str
+
+
 Event = (
     PhaseStarted
     | PhaseAdvanced
@@ -106,6 +113,7 @@ Event = (
     | Evaluated
     | Committed
     | Notice
+    | TextGenerated
 )
 OnEvent = Callable[[Event], None]
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from outsize.errors import FormatError
 from outsize.formats.source import WeightSource
 from outsize.models.layered import LayeredModel
 from outsize.plan import layout as names
@@ -32,25 +31,6 @@ _IN_FLIGHT = 3
 class _Writing:
     region: str
     transfer: Transfer
-
-
-def check_tensors(source: WeightSource, layout: Layout, where: str) -> None:
-    """Compare names and shapes of a model's files with what its config asks for.
-
-    Raises:
-        FormatError: a tensor is missing or has another shape; names the tensor and the file.
-    """
-    for layer in layout.layers:
-        for placed in layer.tensors:
-            name = placed.tensor.name
-            stored = source.tensors.get(name)
-            if stored is None:
-                raise FormatError(f"{where} has no tensor {name}, which its config asks for.")
-            if tuple(stored.shape) != placed.tensor.shape:
-                raise FormatError(
-                    f"{stored.file}: tensor {name} has shape {tuple(stored.shape)}; "
-                    f"its config asks for {placed.tensor.shape}."
-                )
 
 
 def import_bytes(layout: Layout) -> int:

@@ -23,6 +23,7 @@ from outsize.train.run_folder import RunFolder
 from outsize.train.session import Session, plan_session, torch_dtype
 from outsize.train.state_file import all_extents, durable_regions, plan_lists
 from outsize.train.trainer import read_batch
+from outsize.train.workload import make_workload
 
 JOURNAL_BYTES_PER_REGION = 24
 _SMALL_FILES_BYTES = 2 * 2**20
@@ -54,7 +55,8 @@ def plan_run(inputs: Launch, on_event: OnEvent) -> Planning:
     model = build(inputs.folder.model, torch_dtype(options.dtype))
     rows = PackedRows(inputs.folder.data)
     with phase("profile", on_event):
-        batch = read_batch(rows, [0])
+        num_rows = make_workload(options, model.spec).micro_batch_rows
+        batch = read_batch(rows, [index % rows.num_rows for index in range(num_rows)])
         session = plan_session(model, options, batch, inputs.host_budget_bytes, inputs.folder.path)
     evaluator = _evaluator(session, inputs.folder)
     lists = [*plan_lists(session.planned.plan)]

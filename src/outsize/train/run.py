@@ -10,7 +10,9 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
+from outsize.formats.check import check_tensors
 from outsize.formats.hub import ModelFiles, open_weights
 from outsize.plan.traffic import run_bytes
 from outsize.results import TierBytes, TrainResult
@@ -21,7 +23,7 @@ from outsize.store.budget import peak_children_bytes, peak_resident_bytes
 from outsize.store.disk import DiskStore
 from outsize.store.heap import trim_heap
 from outsize.store.journal import Journal, create_journal
-from outsize.train.import_weights import check_tensors, import_state
+from outsize.train.import_weights import import_state
 from outsize.train.interrupt import interruptible
 from outsize.train.launch import Launch
 from outsize.train.planning import JOURNAL_BYTES_PER_REGION, Planning, allocated_bytes, plan_run
@@ -94,7 +96,7 @@ def _open_state(
         )
         journal, slots = Journal(folder.journal), Slots()
         if not inputs.resumed:
-            folder.start({"num_steps": planning.num_steps})
+            folder.start({"num_steps": planning.num_steps, "layout": asdict(layout)})
         _import(folder, inputs.files, planning, arena, store, slots, on_event)
         commit_state(store, slots, journal, 0)
     except BaseException:
@@ -120,7 +122,7 @@ def _import(
     source = open_weights(files)
     try:
         if source is not None:
-            check_tensors(source, session.layout, str(options.model))
+            check_tensors(source, session.layout.model, str(options.model))
         total = sum(layer.num_elements for layer in session.layout.layers)
         with phase("import", on_event, total, "parameters"):
             import_state(

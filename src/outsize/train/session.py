@@ -32,8 +32,8 @@ from outsize.train.workload import make_workload
 SPAN_ELEMENTS = 2**20
 """Elements of one span of optimizer state: 12 MiB. Part of the state file's format."""
 
-_LEAST_SLACK_BYTES = 20 * 2**20
-_SLACK_FRACTION = 0.25
+_LEAST_SLACK_BYTES = 16 * 2**20
+_SLACK_FRACTION = 0.2
 
 _REMEDY_STEP_BYTES = 8 * 2**20
 
@@ -254,21 +254,32 @@ def _shorter_rows(
         length = options.max_seq_length // divisor
         if length < 32:
             return []
-        shorter = replace(options, max_seq_length=length, micro_batch_size=1)
+        shorter = replace(options, max_seq_length=length)
         layout, kernels = _layout(model, shorter)
         trim_heap()
         if resident_bytes() + smallest_arena_bytes(layout) + _LEAST_SLACK_BYTES > budget_bytes:
             continue
-        part = Batch(
-            input_ids=batch.input_ids[:1, :length],
-            position_ids=batch.position_ids[:1, :length],
-            labels=batch.labels[:1, :length],
-        )
+        part = _cut(batch, layout.workload.micro_batch_rows, length)
         profile = profile_layers(model, layout, kernels, part)
         needed_bytes = _smallest_budget_bytes(layout, machine, profile)
         if needed_bytes <= budget_bytes:
             return [Remedy(change=f"--max-seq-length {length}", needed_bytes=needed_bytes)]
     return []
+
+
+def _cut(batch: Batch, num_rows: int, length: int) -> Batch:
+    """Return the tokens of a batch as shorter rows, repeated as often as it takes."""
+
+    def cut(tensor: torch.Tensor) -> torch.Tensor:
+        needed = num_rows * length
+        flat = tensor.flatten()
+        return flat.repeat(-(-needed // flat.numel()))[:needed].view(num_rows, length)
+
+    return Batch(
+        input_ids=cut(batch.input_ids),
+        position_ids=cut(batch.position_ids),
+        labels=cut(batch.labels),
+    )
 
 
 def _memory_remedy(needed_bytes: int) -> Remedy:

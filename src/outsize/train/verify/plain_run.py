@@ -5,6 +5,7 @@ of the plain run is ever written.
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,11 @@ from torch import Tensor
 from outsize.formats.hub import ModelFiles, open_weights
 from outsize.models.layered import LayeredModel
 from outsize.models.registry import build
-from outsize.plan.layout import Layout
+from outsize.spec.workload import TrainWorkload
 from outsize.store.heap import keep_heap_pages
 from outsize.train.data.rows import PackedRows
 from outsize.train.data.sampler import StepSampler
 from outsize.train.options import TrainOptions
-from outsize.train.session import SPAN_ELEMENTS
 from outsize.train.trainer import read_batch
 from outsize.train.verify.compare import loss_difference, state_differences
 from outsize.train.verify.plain import DTYPES, PlainTrainer
@@ -59,18 +59,14 @@ def train_plain(
     weights = initial_weights(model, model_files(files), choices.seed)
     num_steps = len(streamed_losses)
     trainer = PlainTrainer(run / "model", choices, num_steps, weights)
-    layout = Layout(
-        model=model.spec,
-        workload=make_workload(choices, model.spec),
-        span_elements=SPAN_ELEMENTS,
-    )
-    losses = []
-    for step in range(num_steps):
-        losses.append(train_step(trainer, PackedRows(run / "data"), layout, choices, step))
-        step_finished(Path(progress))
-    stored = StoredState(run / "state.bin", run / "journal.bin", layout)
-    assert stored.step == num_steps
-    found = state_differences(stored, trainer.spans())
+    workload, losses = make_workload(choices, model.spec), []
+    with PackedRows(run / "data") as rows:
+        for step in range(num_steps):
+            losses.append(train_step(trainer, rows, workload, choices, step))
+            step_finished(Path(progress))
+    with closing(StoredState(run)) as stored:
+        assert stored.step == num_steps
+        found = state_differences(stored, trainer.spans())
     return found | {"losses": loss_difference(streamed_losses, losses)}
 
 
@@ -91,10 +87,13 @@ def initial_weights(
 
 
 def train_step(
-    trainer: PlainTrainer, rows: PackedRows, layout: Layout, options: TrainOptions, step: int
+    trainer: PlainTrainer,
+    rows: PackedRows,
+    workload: TrainWorkload,
+    options: TrainOptions,
+    step: int,
 ) -> float:
     """Do one plain step on the rows that the streamed run takes for it; return its loss."""
-    workload = layout.workload
     indices = StepSampler(rows.num_rows, workload.rows_per_step, options.seed).rows(step)
     size = workload.micro_batch_rows
     micro_batches = [indices[i : i + size] for i in range(0, len(indices), size)]

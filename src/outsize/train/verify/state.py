@@ -1,4 +1,7 @@
-"""The committed masters and moments of a run folder, read by ranges of tensors."""
+"""The committed masters and moments of a run folder, read by ranges of tensors.
+
+`committed.py` hands out masters alone, as the weights of a model.
+"""
 
 from pathlib import Path
 
@@ -8,9 +11,10 @@ from torch import Tensor
 from outsize.errors import RunError
 from outsize.formats.ranged import RangedFile
 from outsize.plan import layout as names
-from outsize.plan.layout import STATE_COMPONENTS, Layout
+from outsize.plan.layout import STATE_COMPONENTS
 from outsize.runtime.slots import Slots, extent_name
 from outsize.store.journal import Journal
+from outsize.train.committed import read_layout
 from outsize.train.state_file import durable_extents, durable_regions
 
 
@@ -18,22 +22,21 @@ class StoredState:
     """The newest committed state.
 
     Args:
-        state: the state file.
-        journal: its journal.
-        layout: of the model that was trained.
+        folder: the run folder; no other process works on it.
 
     Attributes:
         step: updates that it holds.
 
     Raises:
-        RunError: nothing was committed.
-        StorageError: journal and layout do not fit each other, or a file cannot be read.
+        RunError: there is no run, or it has committed nothing.
+        StorageError: its files do not fit each other, or one cannot be read.
     """
 
-    def __init__(self, state: Path, journal: Path, layout: Layout) -> None:
-        record = Journal(journal).latest()
+    def __init__(self, folder: Path) -> None:
+        layout = read_layout(folder)
+        record = Journal(folder / "journal.bin").latest()
         if record is None:
-            raise RunError(f"{journal} holds no commit; the run ended before its import did.")
+            raise RunError(f"The run in {folder} has committed nothing yet.")
         self.step = int(str(record["step"]))
         self._slots = Slots.from_record(record, durable_regions(layout))
         self._offsets = {e.name: e.offset_bytes for e in durable_extents(layout)}
@@ -43,7 +46,7 @@ class StoredState:
             for index, layer in enumerate(layout.layers)
             for placed in layer.tensors
         }
-        self._file = RangedFile(state)
+        self._file = RangedFile(folder / "state.bin")
 
     @property
     def tensors(self) -> tuple[str, ...]:

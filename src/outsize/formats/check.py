@@ -1,0 +1,25 @@
+"""Whether a model's files hold what its config asks for, found out before anything is read."""
+
+from outsize.errors import FormatError
+from outsize.formats.source import WeightSource
+from outsize.spec.model import ModelSpec
+
+
+def check_tensors(source: WeightSource, model: ModelSpec, where: str) -> None:
+    """Compare names and shapes of a model's files with what its config asks for.
+
+    Raises:
+        FormatError: a tensor is missing or has another shape; names the tensor and the file.
+    """
+    for layer in model.layers:
+        for tensor in layer.tensors:
+            stored = source.tensors.get(tensor.name)
+            if stored is None:
+                raise FormatError(
+                    f"{where} has no tensor {tensor.name}, which its config asks for."
+                )
+            if tuple(stored.shape) != tensor.shape:
+                raise FormatError(
+                    f"{stored.file}: tensor {tensor.name} has shape {tuple(stored.shape)}; "
+                    f"its config asks for {tensor.shape}."
+                )

@@ -1,0 +1,1 @@
+"""Generation: a model answers a prompt, layer by layer, inside a budget."""

@@ -1,0 +1,206 @@
+"""A run's committed weights become a Hugging Face folder, one span of state at a time.
+
+No PyTorch in here: masters are rounded by NumPy, as PyTorch would round them. The folder is whole
+or it is not there. Read `committed.py` for where the weights come from.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outsize.errors import BudgetError, Contributor, Remedy, RunError, StorageError
+from outsize.formats.export import SafetensorsWriter
+from outsize.formats.source import Float32Array
+from outsize.formats.stream_file import StreamFile
+from outsize.options import ExportOptions
+from outsize.quantities import align_up
+from outsize.results import ExportResult, TierBytes
+from outsize.runtime.events import Notice, OnEvent, PhaseAdvanced, phase
+from outsize.store.budget import host_limits, peak_resident_bytes, resident_bytes
+from outsize.store.durable import write_whole_file
+from outsize.train.committed import CommittedWeights
+from outsize.train.state_file import durable_regions
+
+_CHUNK_ELEMENTS = 2**20
+"""Elements that are read, rounded and written at once."""
+
+_WORK_BYTES = 48 * 2**20
+"""Room for a chunk in fp32, its rounding, page cache of what is being written, and the heap."""
+
+_STORED_DTYPE = {"bfloat16": "BF16", "float32": "F32"}
+_NAN = 0x7FC0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """The folder to write and what is allowed."""
+
+    folder: Path
+    budget_bytes: TierBytes
+
+
+def run_export(options: ExportOptions, on_event: OnEvent, start_s: float) -> ExportResult:
+    """Write the last commit of a run as a folder that Transformers loads.
+
+    Raises:
+        RunError: no run, nothing committed, a run in use, or an output that is not empty.
+        BudgetError: the budget is too small; refused before anything is written.
+        StorageError: the state is damaged, or the disk is full; what was written is removed.
+
+    Cost: a region of state and a chunk, about 60 MiB on host; on disk the model in its new dtype.
+    """
+    run = Path(options.run)
+    with closing(CommittedWeights(run, lambda text: on_event(Notice(text=text)))) as weights:
+        target = _target(options, run, weights)
+        with _new_folder(target.folder):
+            _copy_small_files(run / "model", target.folder)
+            _write_config(run / "model", target.folder, options.dtype, weights)
+            _write_weights(weights, target.folder, options, on_event)
+        return _result(options, weights, target, time.monotonic() - start_s)
+
+
+def round_to_bfloat16(values: Float32Array) -> NDArray[np.uint16]:
+    """Return the bits of the nearest bfloat16 of each value, ties to even, as PyTorch does it.
+
+    Every NaN becomes the quiet one.
+
+    Cost: 6 bytes an element besides the result.
+    """
+    bits = values.view(np.uint32)
+    rounded = bits >> 16
+    rounded &= 1
+    rounded += 0x7FFF
+    rounded += bits  # wraps for some NaNs, which are replaced below
+    rounded >>= 16
+    result = rounded.astype(np.uint16)
+    result[np.isnan(values)] = _NAN
+    return result
+
+
+def _target(options: ExportOptions, run: Path, weights: CommittedWeights) -> _Target:
+    folder = Path(options.output) if options.output is not None else run / "export"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise RunError(f"{folder} {what}; choose another folder with --output.")
+    budget_bytes = options.memory_bytes or host_limits().free_bytes
+    _check_budget(options, weights, budget_bytes)
+    existing = next(p for p in (folder, *folder.resolve().parents) if p.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    return _Target(folder=folder, budget_bytes=TierBytes(host=budget_bytes, disk=free_bytes))
+
+
+def _check_budget(options: ExportOptions, weights: CommittedWeights, budget_bytes: int) -> None:
+    sizes = weights.layout.region_bytes
+    region_bytes = max(sizes[name] for name in durable_regions(weights.layout))
+    process_bytes = resident_bytes()
+    needed_bytes = process_bytes + region_bytes + _WORK_BYTES
+    if needed_bytes <= budget_bytes:
+        return
+    remedy_bytes = align_up(needed_bytes, 8 * 2**20) + 8 * 2**20
+    raise BudgetError(
+        f"Exporting {options.run}",
+        needed_bytes=needed_bytes,
+        budget_bytes=budget_bytes,
+        tier="host",
+        contributors=(
+            Contributor(role="interpreter and libraries", size_bytes=process_bytes),
+            Contributor(role="one span of state", size_bytes=region_bytes),
+            Contributor(role="rounding and writing", size_bytes=_WORK_BYTES),
+        ),
+        remedies=(
+            Remedy(change=f"--memory {remedy_bytes // 2**20}MiB", needed_bytes=needed_bytes),
+        ),
+    )
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[None]:
+    """Make a folder, and empty it again when something fails."""
+    was_there = folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if was_there:
+            folder.mkdir(exist_ok=True)
+        if isinstance(error, OSError):
+            raise StorageError(
+                f"Writing to {folder} failed: {error.strerror}. "
+                "What was written of it has been removed."
+            ) from error
+        raise
+
+
+def _copy_small_files(source: Path, target: Path) -> None:
+    """Copy tokenizer, chat template and generation config."""
+    for path in sorted(source.iterdir()):
+        if path.is_file() and path.name != "config.json":
+            copy = StreamFile(target / path.name)
+            try:
+                with path.open("rb", buffering=0) as file:
+                    while piece := file.read(4 * 2**20):
+                        copy.append(memoryview(piece))
+                copy.complete()
+                copy.publish()
+            except BaseException:
+                copy.discard()
+                raise
+
+
+def _write_config(source: Path, target: Path, dtype: str, weights: CommittedWeights) -> None:
+    config: dict[str, Any] = json.loads((source / "config.json").read_bytes())
+    config.pop("torch_dtype", None)  # the older name of dtype
+    config |= {"dtype": dtype, "architectures": [weights.layout.model.architecture]}
+    write_whole_file(target / "config.json", json.dumps(config, indent=2).encode() + b"\n")
+
+
+def _write_weights(
+    weights: CommittedWeights, folder: Path, options: ExportOptions, on_event: OnEvent
+) -> None:
+    tensors = weights.tensors.values()
+    announced = [(t.name, t.shape, _STORED_DTYPE[options.dtype]) for t in tensors]
+    total, done = weights.layout.model.num_elements, 0
+    with (
+        phase("export", on_event, total, "parameters"),
+        SafetensorsWriter(folder, announced, options.max_shard_bytes) as writer,
+    ):
+        for tensor in tensors:
+            for start in range(0, tensor.num_elements, _CHUNK_ELEMENTS):
+                stop = min(start + _CHUNK_ELEMENTS, tensor.num_elements)
+                values = weights.read(tensor.name, start, stop)
+                is_rounded = options.dtype == "bfloat16"
+                writer.write(
+                    tensor.name, start, round_to_bfloat16(values) if is_rounded else values
+                )
+                done += stop - start
+                on_event(PhaseAdvanced(phase="export", done=done))
+
+
+def _result(
+    options: ExportOptions, weights: CommittedWeights, target: _Target, seconds: float
+) -> ExportResult:
+    sizes = {path.name: os.stat(path).st_size for path in target.folder.iterdir()}
+    written_bytes = sum(sizes.values())
+    return ExportResult(
+        run=options.run,
+        step=weights.step,
+        output=str(target.folder),
+        format=options.format,
+        dtype=options.dtype,
+        num_elements=weights.layout.model.num_elements,
+        num_files=sum(name.endswith(".safetensors") for name in sizes),
+        bytes_written=written_bytes,
+        budget_bytes=target.budget_bytes,
+        measured_peak_bytes=TierBytes(host=peak_resident_bytes(), disk=written_bytes),
+        seconds=seconds,
+    )

@@ -1,0 +1,108 @@
+"""Whole runs in a process of their own: measured <= predicted <= budget, and predicted is tight."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_model import write_model, write_text
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("budget")
+    return write_model(folder / "model"), write_text(folder / "data.txt")
+
+
+def outsize(*arguments: object) -> tuple[int, dict]:
+    command = [sys.executable, "-m", "outsize", *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    return done.returncode, json.loads(done.stdout.splitlines()[-1])
+
+
+def train(files: tuple[Path, Path], output: Path, *arguments: object) -> dict:
+    model, data = files
+    code, result = outsize(
+        "train", model, "--data", data, "--output", output, "--max-seq-length", 256,
+        "--tokens-per-step", 1024, "--steps", 3, *arguments,
+    )  # fmt: skip
+    assert code == 0, result
+    return result
+
+
+def check_budget(result: dict) -> None:
+    for tier in ("host", "disk"):
+        measured = result["measured_peak_bytes"][tier]
+        predicted = result["predicted_peak_bytes"][tier]
+        assert 0 < measured <= predicted <= result["budget_bytes"][tier], tier
+        assert predicted <= 1.1 * measured, tier
+
+
+@pytest.mark.parametrize(
+    ("memory", "dtype"), [("560MiB", "bfloat16"), ("680MiB", "float32"), ("2GiB", "bfloat16")]
+)
+def test_a_run_stays_inside_its_prediction(files, tmp_path, memory, dtype):
+    result = train(files, tmp_path / "run", "--memory", memory, "--dtype", dtype)
+    check_budget(result)
+
+
+def test_more_memory_moves_fewer_bytes(files, tmp_path):
+    tight = train(files, tmp_path / "tight", "--memory", "560MiB")
+    roomy = train(files, tmp_path / "roomy", "--memory", "2GiB", "--commit-seconds", 1000)
+    assert roomy["bytes_read"] < 0.5 * tight["bytes_read"]
+    assert (tight["bytes_read"], tight["bytes_written"]) == (
+        tight["predicted_bytes_read"],
+        tight["predicted_bytes_written"],
+    )
+    losses = [
+        [
+            json.loads(line)["loss"]
+            for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        ]
+        for name in ("tight", "roomy")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_a_resumed_run_stays_inside_too(files, tmp_path):
+    train(files, tmp_path / "run", "--memory", "680MiB")
+    code, result = outsize("train", "--resume", tmp_path / "run", "--memory", "560MiB")
+    assert code == 0
+    assert result["resumed_from"] == 3
+    assert result["measured_peak_bytes"]["host"] <= result["predicted_peak_bytes"]["host"]
+
+
+def test_a_dry_run_predicts_what_the_run_takes(files, tmp_path):
+    model, data = files
+    code, planned = outsize(
+        "train", model, "--data", data, "--memory", "680MiB", "--dry-run",
+        "--max-seq-length", 256, "--tokens-per-step", 1024, "--steps", 3,
+    )  # fmt: skip
+    assert code == 0
+    measured = train(files, tmp_path / "run", "--memory", "680MiB")["measured_peak_bytes"]["host"]
+    predicted = planned["predicted_peak_bytes"]["host"]
+    assert measured <= predicted <= 1.1 * measured
+
+
+def test_a_budget_that_is_too_small_is_refused_and_the_remedy_works(files, tmp_path):
+    model, data = files
+    base = [
+        "train", model, "--data", data, "--max-seq-length", 256, "--tokens-per-step", 1024,
+        "--steps", 1, "--output", tmp_path / "run",
+    ]  # fmt: skip
+    code, refused = outsize(*base, "--memory", "420MiB")
+    assert code == 2
+    error = refused["error"]
+    assert (error["kind"], error["tier"]) == ("budget", "host")
+    assert error["needed_bytes"] > error["budget_bytes"] == 420 * MIB
+    assert error["contributors"]
+    assert not (tmp_path / "run").exists()
+    for remedy in error["remedies"]:
+        option, value = remedy["change"].split()
+        more = [option, value] if option == "--memory" else [option, value, "--memory", "420MiB"]
+        code, result = outsize(*base, *more, "--dry-run")
+        assert code == 0, (remedy, result)
+        assert result["predicted_peak_bytes"]["host"] <= result["budget_bytes"]["host"]
