@@ -110,5 +110,3 @@ class GenerateOptions:
 
     def __post_init__(self) -> None:
         check(self)
-        if not self.prompt:
-            raise UsageError("The prompt is empty; give the model some text with --prompt.")

@@ -29,7 +29,7 @@ from outsize.store.null import NullStore
 from outsize.store.store import Extent, Store, StoreCounters, TransferResult
 from outsize.train.data.rows import PackedRows
 from outsize.train.evaluate import Evaluator
-from outsize.train.import_weights import import_bytes, import_state
+from outsize.train.import_weights import import_state
 from outsize.train.kernels import TrainKernels
 from outsize.train.options import TrainOptions
 from outsize.train.profile import Profile, smallest_arena_bytes
@@ -60,13 +60,18 @@ LLAMA = {
     "eos_token_id": 2,
 }
 GPT_2 = {"n_embd": 24, "n_layer": 3, "n_head": 3, "n_positions": 64, "vocab_size": VOCAB_SIZE}
+MOSTLY_TABLE = {**LLAMA, "vocab_size": 4096, "num_hidden_layers": 1, "tie_word_embeddings": True}
 MODELS: dict[str, tuple[str, dict[str, object]]] = {
     "Llama": ("LlamaForCausalLM", LLAMA),
     "Llama tied": ("LlamaForCausalLM", {**LLAMA, "tie_word_embeddings": True}),
     "Qwen3": ("Qwen3ForCausalLM", LLAMA),
-    "Gemma 3": ("Gemma3ForCausalLM", {**LLAMA, "sliding_window": 5, "final_logit_softcapping": 3.0}),
+    "Gemma 3": (
+        "Gemma3ForCausalLM",
+        {**LLAMA, "sliding_window": 5, "final_logit_softcapping": 3.0},
+    ),
     "GPT-2": ("GPT2LMHeadModel", GPT_2),
     "Phi-3": ("Phi3ForCausalLM", {**LLAMA, "head_dim": 6}),
+    "Llama that is mostly table": ("LlamaForCausalLM", MOSTLY_TABLE),
 }
 
 State = dict[str, dict[str, Tensor]]
@@ -107,7 +112,7 @@ def make_rows(folder: Path, num_rows: int = 17, seed: int = 1) -> PackedRows:
 
 def least_arena_bytes(layout: Layout) -> int:
     """Return a size at which nearly everything has to move."""
-    size = max(smallest_arena_bytes(layout), import_bytes(layout))
+    size = smallest_arena_bytes(layout)
     while True:
         try:
             _plan(layout, size)
@@ -194,9 +199,7 @@ class TinyRun:
         """Train from the last commit, or from the beginning, for `stop_after` steps or to the
         end.
         """
-        layout = self.session.layout
-        size = max(self.session.planned.plan.arena_bytes, import_bytes(layout))
-        arena = HostArena(size)
+        arena = HostArena(self.session.planned.plan.arena_bytes)
         journal, slots, done = self._open(arena)
         evaluator = None
         if self.evaluation_rows is not None:

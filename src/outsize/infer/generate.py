@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from outsize.errors import ModelError, UsageError
+from outsize.errors import ModelError
 from outsize.formats.check import check_tensors
 from outsize.infer.forward import make_batch, next_logits
 from outsize.infer.model import OpenModel
-from outsize.infer.prompt import TextStream, encode_prompt, load_tokenizer, stop_ids
+from outsize.infer.prompt import TextStream, check_prompt, encode_prompt, load_tokenizer, stop_ids
 from outsize.infer.room import make_room
 from outsize.infer.sampling import choose_token
 from outsize.infer.weights import Weights
@@ -46,7 +46,7 @@ def run_generate(
     tokenizer = load_tokenizer(model.folder)
     prompt, chat = encode_prompt(tokenizer, options)
     decoder = build(model.folder, _DTYPES[options.dtype])
-    _check_prompt(options, decoder, prompt)
+    check_prompt(options, decoder.spec, prompt, model.folder)
     weights = _load(options, model, decoder, len(prompt), budget_bytes, on_event)
     stops, stream = stop_ids(model.folder, tokenizer), TextStream(tokenizer)
     answer_s, is_ended = time.monotonic(), False
@@ -72,23 +72,6 @@ def run_generate(
         budget_bytes=TierBytes(host=budget_bytes, disk=0),
         measured_peak_bytes=TierBytes(host=host_bytes, disk=0),
         seconds=end_s - start_s,
-    )
-
-
-def _check_prompt(options: GenerateOptions, decoder: Decoder, prompt: Sequence[int]) -> None:
-    spec = decoder.spec
-    if max(prompt) >= spec.vocab_size:
-        raise ModelError(
-            f"The tokenizer of {options.model} gives token {max(prompt)}, and the model knows "
-            f"{spec.vocab_size} tokens: they do not belong together."
-        )
-    if spec.max_positions is None or len(prompt) + options.max_new_tokens <= spec.max_positions:
-        return
-    room = spec.max_positions - len(prompt)
-    remedy = f"Try --max-new-tokens {room}." if room > 0 else "Shorten the prompt."
-    raise UsageError(
-        f"{options.model} was made for {spec.max_positions} tokens; the prompt has {len(prompt)} "
-        f"and max_new_tokens is {options.max_new_tokens}. {remedy}"
     )
 
 

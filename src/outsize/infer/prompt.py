@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from outsize.errors import ModelError, UsageError
 from outsize.options import GenerateOptions
+from outsize.spec.model import ModelSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,6 +56,36 @@ def encode_prompt(
     if not ids:
         raise UsageError("The prompt has no tokens for this model; give it some text.")
     return ids, chat
+
+
+def check_prompt(
+    options: GenerateOptions, spec: ModelSpec, prompt: Sequence[int], folder: Path
+) -> None:
+    """Check that prompt and answer are what the model was made for.
+
+    Raises:
+        ModelError: tokenizer and model do not belong together.
+        UsageError: prompt and answer are too long, or the positions' embedding would change between
+            them, which would make every key that is kept a wrong one.
+    """
+    if max(prompt) >= spec.vocab_size:
+        raise ModelError(
+            f"The tokenizer of {options.model} gives token {max(prompt)}, and the model knows "
+            f"{spec.vocab_size} tokens: they do not belong together."
+        )
+    given = f"the prompt has {len(prompt)} and max_new_tokens is {options.max_new_tokens}"
+    end = len(prompt) + options.max_new_tokens
+    if spec.max_positions is not None and end > spec.max_positions:
+        raise UsageError(
+            f"{options.model} was made for {spec.max_positions} tokens; {given}. "
+            + _shorter(spec.max_positions - len(prompt))
+        )
+    switch = _rope_switch(folder)
+    if switch is not None and len(prompt) <= switch < end:
+        raise UsageError(
+            f"The position embedding of {options.model} changes after {switch} tokens, which an "
+            f"answer cannot cross; {given}. " + _shorter(switch - len(prompt))
+        )
 
 
 def stop_ids(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
@@ -109,3 +140,17 @@ def _from_template(tokenizer: "PreTrainedTokenizerBase", options: GenerateOption
     except TemplateError as error:
         raise ModelError(f"The chat template of {options.model} fails: {error}") from error
     return list(encoded["input_ids"])
+
+
+def _shorter(room_tokens: int) -> str:
+    return f"Try --max-new-tokens {room_tokens}." if room_tokens > 0 else "Shorten the prompt."
+
+
+def _rope_switch(folder: Path) -> int | None:
+    """Return after how many tokens a long rotary embedding takes its other factors."""
+    config = json.loads((folder / "config.json").read_bytes())
+    rope = config.get("rope_parameters") or {}
+    if rope.get("rope_type") != "longrope":
+        return None
+    name = "original_max_position_embeddings"
+    return rope.get(name) or config.get(name)

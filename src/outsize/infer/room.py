@@ -23,7 +23,7 @@ _SLACK_BYTES = 32 * 2**20
 _CACHE_COPIES = 2
 """Keys and values grow by copying, which leaves gaps of their size in the heap."""
 
-_FIRST_USE_BYTES = 48 * 2**20
+_FIRST_USE_BYTES = 24 * 2**20
 """Code and workspaces that PyTorch touches when layers run for the first time."""
 
 _REMEDY_STEP_BYTES = 8 * 2**20

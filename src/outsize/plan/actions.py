@@ -112,16 +112,22 @@ def parse_actions(text: str) -> tuple[Action, ...]:
     Raises:
         ValueError: a line is no action; the message has its number.
     """
-    actions = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            actions.append(_parse_action(line.split()))
-        except ValueError as error:
-            raise ValueError(f"line {number} is no action: {line!r}") from error
-    return tuple(actions)
+    return tuple(parse_action(line, number) for number, line in enumerate(text.splitlines(), 1))
 
 
-def _parse_action(words: list[str]) -> Action:
+def parse_action(line: str, number: int) -> Action:
+    """Read line `number` of a text, which is one action.
+
+    Raises:
+        ValueError: it is none; the message has its number.
+    """
+    try:
+        return _parse_words(line.split())
+    except ValueError as error:
+        raise ValueError(f"line {number} is no action: {line!r}") from error
+
+
+def _parse_words(words: list[str]) -> Action:
     match words:
         case ["acquire", region, tier, offset_bytes]:
             return Acquire(region, _tier(tier), int(offset_bytes))

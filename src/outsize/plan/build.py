@@ -1,12 +1,10 @@
 """From placed stays to the lists of actions that a run executes.
 
-A run is `prologue`, `first`, then `steady` or `commit` once a step, and `flush` before it pauses or
-ends. All five come from one steady step, so a region has the same offset in each of them and one
-list can follow another.
+All five lists of a `StepPlan` come from one steady step, so a region has the same offset in each of
+them and one list can follow another.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from outsize.plan import layout as names
 from outsize.plan.actions import (
@@ -19,67 +17,9 @@ from outsize.plan.actions import (
     Update,
     Work,
     WriteBack,
-    format_actions,
-    parse_actions,
 )
 from outsize.plan.memory import Placement
-
-_SECTIONS = ("prologue", "first", "steady", "commit", "flush")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepPlan:
-    """The lists of one run.
-
-    Attributes:
-        arena_bytes: size of the host arena that all offsets lie in.
-        prologue: brings in what is resident between steps.
-        first: a step without a pending gradient: weights are derived from the masters.
-        steady: a step that first applies the gradient of the step before.
-        commit: a steady step that also makes that update durable.
-        flush: applies the pending gradient, commits, and empties the arena.
-    """
-
-    arena_bytes: int
-    prologue: tuple[Action, ...]
-    first: tuple[Action, ...]
-    steady: tuple[Action, ...]
-    commit: tuple[Action, ...]
-    flush: tuple[Action, ...]
-
-    @property
-    def commits_every_step(self) -> bool:
-        """Whether every steady step ends durable without a single extra write."""
-        return _writes(self.steady) == _writes(self.commit)
-
-    def to_text(self) -> str:
-        """Return the plan as text: a header line, then one action a line under each list's name."""
-        parts = [f"arena_bytes {self.arena_bytes}\n"]
-        for name, actions in zip(_SECTIONS, self._lists(), strict=True):
-            parts += [f"[{name}]\n", format_actions(actions)]
-        return "".join(parts)
-
-    def _lists(self) -> tuple[tuple[Action, ...], ...]:
-        return (self.prologue, self.first, self.steady, self.commit, self.flush)
-
-    @staticmethod
-    def from_text(text: str) -> "StepPlan":
-        """Read what `to_text` wrote.
-
-        Raises:
-            ValueError: the text is no plan; the message names the line.
-        """
-        header, *rest = text.splitlines(keepends=True)
-        sections: dict[str, list[str]] = {}
-        for line in rest:
-            if line.startswith("["):
-                sections[line.strip()[1:-1]] = current = []
-            else:
-                current.append(line)
-        if not header.startswith("arena_bytes ") or tuple(sections) != _SECTIONS:
-            raise ValueError("the text has not the sections of a plan")
-        lists = {name: parse_actions("".join(lines)) for name, lines in sections.items()}
-        return StepPlan(arena_bytes=int(header.split()[1]), **lists)
+from outsize.plan.step_plan import StepPlan
 
 
 def build_plan(work: Sequence[Work], placement: Placement) -> StepPlan:
@@ -247,7 +187,3 @@ def _resident_after(actions: Iterable[Action]) -> tuple[str, ...]:
             case Release(region, _):
                 live.pop(region, None)
     return tuple(live)
-
-
-def _writes(actions: Iterable[Action]) -> int:
-    return sum(isinstance(a, WriteBack) for a in actions)

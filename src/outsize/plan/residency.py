@@ -15,11 +15,11 @@ _MAX_PERIODS = 12
 
 
 class DoesNotFitError(Exception):
-    """One action alone needs more than the capacity; not shown to users, the search answers it."""
+    """The capacity is too small; not shown to users, the search answers it."""
 
     def __init__(self, needed_bytes: int) -> None:
         self.needed_bytes = needed_bytes
-        super().__init__(f"one action needs {needed_bytes} bytes")
+        super().__init__(f"{needed_bytes} bytes are needed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,9 @@ def steady_stays(
     Raises:
         DoesNotFitError: one action alone needs more than `capacity_bytes`.
     """
+    least_bytes = largest_slot_bytes(slots, sizes)
+    if least_bytes > capacity_bytes:
+        raise DoesNotFitError(least_bytes)
     walk = _Walk(slots, sizes, capacity_bytes)
     seen = None
     for _ in range(_MAX_PERIODS):
@@ -88,6 +91,11 @@ def steady_stays(
     # Stays that ended in the period before may have begun in one that went otherwise.
     walk.one_period()
     return walk.last_period()
+
+
+def largest_slot_bytes(slots: Sequence[tuple[Use, ...]], sizes: Mapping[str, int]) -> int:
+    """Return the most bytes that one action touches; no capacity below it is enough."""
+    return max(sum(sizes[use.region] for use in slot) for slot in slots)
 
 
 class _Walk:
@@ -145,8 +153,6 @@ class _Walk:
     def _make_room(self, missing_bytes: int, needed: set[str]) -> None:
         while self._used_bytes + missing_bytes > self._capacity_bytes:
             candidates = self._open.keys() - needed
-            if not candidates:
-                raise DoesNotFitError(sum(self._sizes[r] for r in needed))
             farthest = max(candidates, key=lambda r: (self._next_of[r], r))
             self._end(farthest, write_back=True)
 

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from outsize.plan.actions import Action, Work
-from outsize.plan.build import StepPlan, build_pass, build_plan
+from outsize.plan.build import build_pass, build_plan
 from outsize.plan.layout import Layout
 from outsize.plan.memory import Placement, place
 from outsize.plan.prefetch import overlap_transfers
-from outsize.plan.residency import DoesNotFitError, steady_stays
+from outsize.plan.residency import DoesNotFitError, largest_slot_bytes, steady_stays
 from outsize.plan.schedule import evaluate_step, train_step, uses
 from outsize.plan.simulate import Prediction, simulate
+from outsize.plan.step_plan import StepPlan
 from outsize.plan.verify import verify_pass, verify_plan
 from outsize.spec.machine import LayerCost, MachineProfile
 
@@ -49,7 +50,7 @@ def plan_train_step(
     """Return the verified plan that is about the fastest whose arena is at most `arena_bytes`.
 
     Raises:
-        DoesNotFitError: no plan fits; `needed_bytes` is what the closest try would have needed.
+        DoesNotFitError: no plan fits; `needed_bytes` is the least that a try would have needed.
     """
     work = train_step(layout)
     found: list[PlannedStep] = []
@@ -78,7 +79,11 @@ def plan_evaluation(layout: Layout, arena_bytes: int) -> tuple[Action, ...]:
         DoesNotFitError: it does not fit `arena_bytes`.
     """
     work = evaluate_step(layout)
-    size, actions = build_pass(work, _fit(layout, work, arena_bytes, 0.1))
+    try:
+        placement = _fit(layout, work, arena_bytes, 0.1)
+    except DoesNotFitError:
+        placement = _fit(layout, work, arena_bytes, 0.0)
+    size, actions = build_pass(work, placement)
     verify_pass(actions, layout, size, work)
     return actions
 
@@ -95,13 +100,18 @@ def _moved_bytes(step: PlannedStep) -> int:
 
 def _fit(layout: Layout, work: Sequence[Work], arena_bytes: int, reserve: float) -> Placement:
     """Place the steady step in the arena; where gaps make it too large, plan again with less."""
-    slots = [uses(layout, action) for action in work]
+    slots, sizes = [uses(layout, action) for action in work], layout.region_bytes
+    least_bytes = largest_slot_bytes(slots, sizes)
+    if least_bytes > arena_bytes:
+        raise DoesNotFitError(least_bytes)
     room_bytes = arena_bytes
     for _ in range(_SHRINK_ROUNDS):
-        stays = steady_stays(slots, layout.region_bytes, int(room_bytes * (1 - reserve)))
-        stays = overlap_transfers(stays, len(work), room_bytes, _WINDOW_BYTES)
-        placement = place(stays, len(work))
-        if placement.arena_bytes <= arena_bytes:
+        stays = steady_stays(slots, sizes, max(least_bytes, int(room_bytes * (1 - reserve))))
+        placement = place(overlap_transfers(stays, len(work), room_bytes, _WINDOW_BYTES), len(work))
+        overrun_bytes = placement.arena_bytes - arena_bytes
+        if overrun_bytes <= 0:
             return placement
-        room_bytes -= placement.arena_bytes - arena_bytes
+        if room_bytes == least_bytes:
+            break
+        room_bytes = max(least_bytes, room_bytes - overrun_bytes)
     raise DoesNotFitError(placement.arena_bytes)

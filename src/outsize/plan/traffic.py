@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from outsize.plan.actions import Action, Fetch, WriteBack
-from outsize.plan.build import StepPlan
 from outsize.plan.layout import Layout
+from outsize.plan.step_plan import StepPlan
 
 
 def list_bytes(actions: Iterable[Action], layout: Layout) -> tuple[int, int]:

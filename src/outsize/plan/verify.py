@@ -22,9 +22,10 @@ from outsize.plan.actions import (
     WriteBack,
     format_action,
 )
-from outsize.plan.build import StepPlan
 from outsize.plan.layout import Layout
 from outsize.plan.schedule import train_step, uses
+from outsize.plan.step_plan import StepPlan
+from outsize.spec.tensor import PAGE_BYTES
 
 
 class PlanInvalidError(AssertionError):
@@ -108,6 +109,7 @@ class _Machine:
 
     def _place(self, region: str, offset: int, version: int | None) -> None:
         high = offset + self.layout.region_bytes[region]
+        self._require(offset % PAGE_BYTES == 0, f"{region} lies across pages")
         self._require(region not in self.host, f"{region} is already there")
         self._require(offset >= 0 and high <= self.arena_bytes, f"{region} lies outside the arena")
         for other, held in self.host.items():

@@ -6,10 +6,14 @@ touched: whenever the process dies, the last commit is whole. An uncommitted pla
 overwritten any number of times.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from outsize.errors import StorageError
+
+_SLOTS = re.compile("[01]*")
+_CHECKSUMS = re.compile("[0-9a-f]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,10 @@ class Slots:
             raise StorageError(
                 f"The commit record describes {len(slots)} regions and the model has {len(names)}: "
                 "the run folder mixes two runs."
+            )
+        if not _SLOTS.fullmatch(slots) or not _CHECKSUMS.fullmatch(checksums):
+            raise StorageError(
+                "The commit record has a table of regions that cannot be read: it is damaged."
             )
         return Slots(
             {

@@ -33,7 +33,7 @@ from outsize.train.state_file import durable_regions
 _CHUNK_ELEMENTS = 2**20
 """Elements that are read, rounded and written at once."""
 
-_WORK_BYTES = 48 * 2**20
+_WORK_BYTES = 36 * 2**20
 """Room for a chunk in fp32, its rounding, page cache of what is being written, and the heap."""
 
 _STORED_DTYPE = {"bfloat16": "BF16", "float32": "F32"}
@@ -124,15 +124,16 @@ def _check_budget(options: ExportOptions, weights: CommittedWeights, budget_byte
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[None]:
-    """Make a folder, and empty it again when something fails."""
+    """Make a folder; when something fails, remove it, or what was written into an empty one."""
     was_there = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if was_there:
-            folder.mkdir(exist_ok=True)
+        for path in folder.glob("*") if was_there else ():
+            path.unlink(missing_ok=True)
+        if not was_there:
+            shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError):
             raise StorageError(
                 f"Writing to {folder} failed: {error.strerror}. "

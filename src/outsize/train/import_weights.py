@@ -24,7 +24,7 @@ ReadValues = Callable[[str, int, int], npt.NDArray[np.float32]]
 """Returns elements start..stop of a tensor, flattened."""
 
 _IN_FLIGHT = 3
-"""Spans that are being written while the next one is converted."""
+"""Spans in memory where there is room: some are being written while the next one is converted."""
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class _Writing:
 
 
 def import_bytes(layout: Layout) -> int:
-    """Return the arena bytes that an import uses."""
+    """Return the arena bytes that an import uses where it has them."""
     return _IN_FLIGHT * _slot_bytes(layout)
 
 
@@ -56,7 +56,7 @@ def import_state(
         model: makes fresh values when there are no files.
         source: the model's files; None draws fresh weights from `seed`.
         seed: of fresh weights.
-        arena: at least `import_bytes` long; its start is overwritten.
+        arena: at least as long as the largest region of state; its start is overwritten.
         store: receives the state.
         slots: learns where it lies.
         on_progress: called with the number of finished elements.
@@ -65,17 +65,19 @@ def import_state(
         FormatError: a file is damaged.
         StorageError: the disk failed.
 
-    Cost: `import_bytes` of the arena; writes 12 bytes a parameter; for fresh weights one tensor in
-    fp32.
+    Cost: up to `import_bytes` of the arena; writes 12 bytes a parameter; for fresh weights one
+    tensor in fp32.
     """
-    windows = [arena.view(i * _slot_bytes(layout), _slot_bytes(layout)) for i in range(_IN_FLIGHT)]
+    size = _slot_bytes(layout)
+    num_windows = min(_IN_FLIGHT, arena.size_bytes // size)
+    windows = [arena.view(i * size, size) for i in range(num_windows)]
     writing: deque[_Writing] = deque()
     done = 0
     for count, (index, span, read) in enumerate(_spans(layout, model, source, seed)):
-        if len(writing) == _IN_FLIGHT:
+        if len(writing) == num_windows:
             _finish(writing.popleft(), slots)
         layer, region = layout.layers[index], names.state(index, span)
-        view = windows[count % _IN_FLIGHT][: layout.region_bytes[region]]
+        view = windows[count % num_windows][: layout.region_bytes[region]]
         _fill(view, layer, span, read)
         extent = extent_name(region, slots.write_slot(region))
         writing.append(_Writing(region, store.start_write(extent, view, True)))

@@ -16,16 +16,19 @@ def num_warmup_steps(options: TrainOptions, num_steps: int) -> int:
 
 
 def learning_rate(options: TrainOptions, step: int, num_steps: int) -> float:
-    """Return the rate of update `step`, counted from 0, of `num_steps`."""
-    warmup = num_warmup_steps(options, num_steps)
-    kind = options.lr_scheduler_type
+    """Return the rate of update `step`, counted from 0, of `num_steps`; the same bits as there."""
+    return options.learning_rate * _factor(options, step, num_steps)
+
+
+def _factor(options: TrainOptions, step: int, num_steps: int) -> float:
+    warmup, kind = num_warmup_steps(options, num_steps), options.lr_scheduler_type
+    rest = max(1, num_steps - warmup)
     if step < warmup and kind != "constant":
-        return options.learning_rate * step / max(1, warmup)
-    progress = (step - warmup) / max(1, num_steps - warmup)
+        return step / max(1, warmup)
     match kind:
         case "linear":
-            return options.learning_rate * max(0.0, 1.0 - progress)
+            return max(0.0, (num_steps - step) / rest)
         case "cosine":
-            return options.learning_rate * max(0.0, 0.5 * (1.0 + math.cos(math.pi * progress)))
-        case _:
-            return options.learning_rate
+            return max(0.0, 0.5 * (1.0 + math.cos(math.pi * ((step - warmup) / rest))))
+        case "constant" | "constant_with_warmup":
+            return 1.0

@@ -14,6 +14,7 @@ from dataclasses import asdict
 
 from outsize.formats.check import check_tensors
 from outsize.formats.hub import ModelFiles, open_weights
+from outsize.plan.layout import Layout
 from outsize.plan.traffic import run_bytes
 from outsize.results import TierBytes, TrainResult
 from outsize.runtime.events import Notice, OnEvent, PhaseAdvanced, phase
@@ -77,7 +78,7 @@ def _open_state(
     def notice(text: str) -> None:
         on_event(Notice(text=text))
 
-    if inputs.resumed:
+    if inputs.resumed and folder.journal.exists():
         journal = Journal(folder.journal)
         record = journal.latest()
         if record is not None:
@@ -88,25 +89,30 @@ def _open_state(
             return store, journal, slots, step
     for path in (folder.state, folder.journal, folder.metrics):
         path.unlink(missing_ok=True)
-    store = create_state(folder.state, planning.extents, notice)
     try:
-        regions = durable_regions(layout)
-        create_journal(
-            folder.journal, capacity_bytes=JOURNAL_BYTES_PER_REGION * len(regions) + 4096
-        )
-        journal, slots = Journal(folder.journal), Slots()
         if not inputs.resumed:
+            # First of all: from now on the run can be resumed, whenever the process dies.
             folder.start({"num_steps": planning.num_steps, "layout": asdict(layout)})
-        _import(folder, inputs.files, planning, arena, store, slots, on_event)
-        commit_state(store, slots, journal, 0)
+        with contextlib.ExitStack() as failed:
+            store = create_state(folder.state, planning.extents, notice)
+            failed.callback(store.close)
+            journal, slots = _new_journal(folder, layout), Slots()
+            _import(folder, inputs.files, planning, arena, store, slots, on_event)
+            commit_state(store, slots, journal, 0)
+            failed.pop_all()
     except BaseException:
-        store.close()
         for path in (folder.state, folder.journal):
             path.unlink(missing_ok=True)
         if not inputs.resumed:
             (folder.path / "run.json").unlink(missing_ok=True)
         raise
     return store, journal, slots, 0
+
+
+def _new_journal(folder: RunFolder, layout: Layout) -> Journal:
+    capacity_bytes = JOURNAL_BYTES_PER_REGION * len(durable_regions(layout)) + 4096
+    create_journal(folder.journal, capacity_bytes=capacity_bytes)
+    return Journal(folder.journal)
 
 
 def _import(

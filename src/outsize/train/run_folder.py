@@ -23,6 +23,9 @@ _FREE_TO_CHANGE = frozenset(
 )
 """Options that may differ when a run is resumed: they change no number of the result."""
 
+_BEFORE_THE_RUN = frozenset({"run.lock", "model", "data", "evaluation", "run.json.new", ".probe"})
+"""What a process that died before `run.json` was written may have left; it is made anew."""
+
 
 class RunFolder:
     """Paths and small files of a run; holds the folder's lock until `close`."""
@@ -54,8 +57,9 @@ class RunFolder:
                 f"{path} holds another run.\n  Go on with it: --resume {path}\n"
                 "  Or choose another folder with --output."
             )
-        foreign = sorted(p.name for p in path.iterdir()) if path.exists() else []
-        if [name for name in foreign if name not in ("run.lock", "model", "data", "evaluation")]:
+        found = sorted(p.name for p in path.iterdir()) if path.exists() else []
+        foreign = [name for name in found if name not in _BEFORE_THE_RUN]
+        if foreign:
             raise RunError(
                 f"{path} is not empty (it holds {foreign[0]}); choose another folder with --output."
             )

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from outsize.errors import StorageError
 from outsize.plan.actions import Action, WriteBack
-from outsize.plan.build import StepPlan
 from outsize.plan.layout import Layout, is_durable
+from outsize.plan.step_plan import StepPlan
 from outsize.quantities import format_bytes
 from outsize.runtime.slots import extent_name
 from outsize.store.disk import DiskStore
@@ -72,7 +72,7 @@ def reopen_state(
     needed_bytes = layout_bytes(extents)
     size_bytes = path.stat().st_size if path.exists() else 0
     if size_bytes >= layout_bytes(durable_extents(layout)):
-        _extend(path, needed_bytes)
+        _resize(path, needed_bytes)
     return DiskStore(path, extents, create=False, notice=notice)
 
 
@@ -81,9 +81,11 @@ def drop_scratch(path: Path, layout: Layout) -> None:
     os.truncate(path, layout_bytes(durable_extents(layout)))
 
 
-def _extend(path: Path, needed_bytes: int) -> None:
+def _resize(path: Path, needed_bytes: int) -> None:
+    """Take the space that is missing, and give back what a plan before has left behind."""
     file = os.open(path, os.O_RDWR)
     try:
+        os.ftruncate(file, min(needed_bytes, os.fstat(file).st_size))
         os.posix_fallocate(file, 0, needed_bytes)
         os.fsync(file)
     except OSError as error:

@@ -125,7 +125,7 @@ def test_export_and_generate_read_theirs(api: FakeApi, capsys: Captured) -> None
     assert api.options == GenerateOptions(model="m", prompt="p", chat=False)
     body, err = _last(capsys)
     assert body["text"] == "An [answer]."
-    assert "An [answer]." in err
+    assert "3 read, 4 written" in err
 
 
 def test_env_needs_nothing(capsys: Captured) -> None:

@@ -91,6 +91,6 @@ def test_changed_content_is_saved_and_overwritten_content_is_not():
 
 
 def test_an_action_that_is_too_large_says_what_it_needs():
-    with pytest.raises(DoesNotFitError, match="one action needs 5 bytes") as caught:
+    with pytest.raises(DoesNotFitError, match="5 bytes are needed") as caught:
         steady_stays([reads("a", "b"), reads("a")], {"a": 2, "b": 3}, 4)
     assert caught.value.needed_bytes == 5

@@ -15,6 +15,7 @@ from outsize.runtime.events import (
     PhaseStarted,
     Planned,
     StepFinished,
+    TextGenerated,
 )
 
 _GIB = 2**30
@@ -113,3 +114,12 @@ def test_the_console_writes_to_stderr(capsys: pytest.CaptureFixture[str]) -> Non
     make_console().print("here")
     out, err = capsys.readouterr()
     assert (out, err) == ("", "here\n")
+
+
+def test_an_answer_is_shown_as_it_comes() -> None:
+    console = Console(file=io.StringIO(), width=20)
+    with TerminalReporter(console) as reporter:
+        for piece in ("An [answer] that is", " longer than a line, ", "", "with a\nbreak"):
+            reporter.on_event(TextGenerated(text=piece))
+    text = console.file.getvalue()
+    assert text == "An [answer] that is longer than a line, with a\nbreak"

@@ -1,0 +1,81 @@
+"""Tensors over regions share their bytes and lie where the layout says."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import layer, layers, tensor
+
+from outsize.plan.layout import LayerLayout
+from outsize.train.views import as_tensor, layer_tensors, run_piece, state_piece
+
+
+def memory(size_bytes: int) -> memoryview:
+    return memoryview(bytearray(max(size_bytes, 1)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_tensor_begins_at_its_element_and_is_no_copy(dtype):
+    view = memory(64)
+    made = as_tensor(view, dtype, 2, (2, 3))
+    made.fill_(1)
+    whole = torch.frombuffer(view, dtype=dtype)
+    assert whole.tolist() == [0, 0] + [1] * 6 + [0] * (len(whole) - 8)
+    assert made.data_ptr() == whole.data_ptr() + 2 * dtype.itemsize
+
+
+def test_scalars_and_empty_tensors_have_views():
+    view = memory(16)
+    as_tensor(view, torch.float32, 3, ()).fill_(5.0)
+    assert torch.frombuffer(view, dtype=torch.float32).tolist() == [0, 0, 0, 5]
+    assert as_tensor(view, torch.float32, 4, (0, 3)).shape == (0, 3)
+
+
+@settings(deadline=None, max_examples=60)
+@given(layers(), st.sampled_from([torch.bfloat16, torch.float32]))
+def test_tensors_of_a_layer_have_their_shapes_and_do_not_overlap(spec, dtype):
+    layout = LayerLayout(layer=spec, span_elements=64)
+    view = memory(layout.num_elements * dtype.itemsize)
+    tensors = layer_tensors(view, layout, dtype)
+    assert {name: tuple(t.shape) for name, t in tensors.items()} == {
+        t.name: t.shape for t in spec.tensors
+    }
+    for number, made in enumerate(tensors.values(), start=1):
+        made.fill_(number)
+    for number, made in enumerate(tensors.values(), start=1):
+        assert bool((made == number).all())
+
+
+@settings(deadline=None, max_examples=60)
+@given(layers(), st.sampled_from([32, 96, 10**6]))
+def test_pieces_of_state_and_run_are_the_same_elements(spec, span_elements):
+    layout = LayerLayout(layer=spec, span_elements=span_elements)
+    run = memory(layout.num_elements * 4)
+    for span in range(layout.num_spans):
+        state = memory(3 * layout.component_bytes(span))
+        for piece in layout.pieces(span):
+            moments = state_piece(state, layout, span, piece)
+            for value, part in enumerate((moments.master, moments.exp_avg, moments.exp_avg_sq)):
+                assert part.dtype == torch.float32
+                assert len(part) == piece.stop - piece.start
+                part += value + 1  # each element belongs to one piece: nothing is added to twice
+            run_piece(run, piece, torch.float32).copy_(moments.master)
+        found = torch.frombuffer(state, dtype=torch.float32)
+        assert set(found.tolist()) <= {0.0, 1.0, 2.0, 3.0}
+        elements = sum(piece.stop - piece.start for piece in layout.pieces(span))
+        assert [int((found == v).sum()) for v in (1, 2, 3)] == [elements] * 3
+    for made in layer_tensors(run, layout, torch.float32).values():
+        assert bool((made == 1).all())
+
+
+def test_the_components_of_a_span_are_pages_apart():
+    layout = LayerLayout(
+        layer=layer("any", "block", tensor("a", 5), tensor("b", 3)), span_elements=32
+    )
+    state = memory(3 * 4096)
+    second = layout.pieces(1)[0]
+    moments = state_piece(state, layout, 1, second)
+    base = torch.frombuffer(state, dtype=torch.float32).data_ptr()
+    assert moments.master.data_ptr() == base
+    assert moments.exp_avg.data_ptr() == base + 4096
+    assert moments.exp_avg_sq.data_ptr() == base + 8192

@@ -1,0 +1,81 @@
+"""From options to a workload, and the messages when the numbers do not go together."""
+
+from dataclasses import replace
+
+import pytest
+from small_models import make_model
+
+from outsize.errors import UsageError
+from outsize.train.options import TrainOptions
+from outsize.train.workload import make_workload
+
+MODEL = make_model()
+
+
+def make_options(**changes: object) -> TrainOptions:
+    """Options as a resumed run has them: not checked until they meet the model."""
+    return TrainOptions(model="my-model", resume="runs/old", **changes)
+
+
+def test_the_fields_of_a_workload():
+    options = make_options(
+        tokens_per_step=512, max_seq_length=64, micro_batch_size=2, dtype="float32"
+    )
+    workload = make_workload(options, MODEL)
+    assert (workload.rows_per_step, workload.micro_batch_rows) == (8, 2)
+    assert (workload.seq_length, workload.num_micro_batches) == (64, 4)
+    assert (workload.dtype, workload.clip) == ("float32", True)
+
+
+@pytest.mark.parametrize(("norm", "clip"), [(0.0, False), (0.5, True)])
+def test_a_norm_of_zero_does_not_clip(norm, clip):
+    assert make_workload(make_options(max_grad_norm=norm), MODEL).clip is clip
+
+
+@pytest.mark.parametrize(
+    ("tokens", "length", "rows"),
+    [
+        (4096, 1024, 1),
+        (4096, 512, 2),
+        (4096, 2048, 1),
+        (4096, 4096, 1),
+        (3072, 256, 4),
+        (1792, 256, 1),  # 7 rows: neither 4, 3 nor 2 divides them
+        (512, 64, 8),
+        (64, 64, 1),
+    ],
+)
+def test_a_micro_batch_has_about_1024_tokens_when_nobody_says(tokens, length, rows):
+    options = make_options(tokens_per_step=tokens, max_seq_length=length)
+    assert make_workload(options, MODEL).micro_batch_rows == rows
+
+
+def refusal(options: TrainOptions, max_positions: int | None = None) -> str:
+    with pytest.raises(UsageError) as caught:
+        make_workload(options, replace(MODEL, max_positions=max_positions))
+    return str(caught.value)
+
+
+def test_rows_longer_than_the_model_allows():
+    options = make_options(tokens_per_step=4096, max_seq_length=2048)
+    assert refusal(options, 1024) == (
+        "--max-seq-length 2048 is longer than the 1024 positions that my-model was made for; "
+        "use --max-seq-length 1024 or less."
+    )
+    assert make_workload(options, replace(MODEL, max_positions=2048)).seq_length == 2048
+
+
+@pytest.mark.parametrize(("tokens", "nearest"), [(1000, 1024), (1100, 1024), (100, 256)])
+def test_tokens_that_are_no_whole_rows(tokens, nearest):
+    assert refusal(make_options(tokens_per_step=tokens, max_seq_length=256)) == (
+        f"--tokens-per-step {tokens} is not a multiple of --max-seq-length 256; "
+        f"try --tokens-per-step {nearest}."
+    )
+    assert make_workload(make_options(tokens_per_step=nearest, max_seq_length=256), MODEL)
+
+
+def test_a_micro_batch_that_does_not_divide_the_rows():
+    options = make_options(tokens_per_step=1024, max_seq_length=256, micro_batch_size=3)
+    assert refusal(options) == (
+        "--micro-batch-size 3 does not divide the 4 rows of a step (1024 tokens of 256 a row)."
+    )
