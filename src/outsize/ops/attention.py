@@ -27,7 +27,7 @@ class _Form:
 
 
 class KeptAttention:
-    """The form of one block's kept attention; its bytes lie in a 1-D uint8 buffer that is passed in.
+    """The form of one block's kept attention; its bytes lie in a 1-D uint8 buffer passed in.
 
     Args:
         dtype: of the attention's output.

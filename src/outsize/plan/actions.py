@@ -25,7 +25,7 @@ class Acquire:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Start copying `region` from `source` to `offset_bytes` of `target`'s arena; returns at once."""
+    """Start copying `region` from `source` to `offset_bytes` of `target`; returns at once."""
 
     region: str
     source: Tier

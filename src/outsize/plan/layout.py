@@ -209,7 +209,7 @@ def boundary_gradient(micro_batch: int) -> str:
 
 
 def tied_rows(micro_batch: int) -> str:
-    """Name of the region of one micro-batch's head gradient at the rows that the step's tokens use."""
+    """Name of the region of one micro-batch's head gradient at the rows of the step's tokens."""
     return f"tied_rows/{micro_batch}"
 
 

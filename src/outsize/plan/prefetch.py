@@ -72,7 +72,7 @@ def _neighbours(stays: Sequence[Stay], num_slots: int) -> dict[int, tuple[int, i
 def _write_behind(
     stays: list[Stay], room: _Room, limits: dict[int, tuple[int, int]], window_bytes: int
 ) -> None:
-    """Move the end of each written-back stay to where `window_bytes` of later writes have started."""
+    """Move the end of each written-back stay to where `window_bytes` of later writes began."""
     order = sorted(
         (i for i, s in enumerate(stays) if s.write_back), key=lambda i: (stays[i].last, i)
     )

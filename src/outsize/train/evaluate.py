@@ -14,8 +14,8 @@ from outsize.runtime.slots import Slots
 from outsize.store.arena import HostArena
 from outsize.store.store import Store
 from outsize.train.data.rows import PackedRows
-from outsize.train.kernels import StepResults
 from outsize.train.session import Session
+from outsize.train.step_data import StepResults
 from outsize.train.trainer import read_batch, step_inputs
 
 

@@ -8,63 +8,18 @@ same inputs and therefore the same bits.
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from outsize.models.layered import Batch, Context, LayeredModel
+from outsize.models.layered import LayeredModel
 from outsize.ops.adamw import AdamW, adamw_, clip_factor, tensor_norms
 from outsize.ops.attention import KeepAttention, KeptAttention, ReuseAttention
 from outsize.plan import layout as names
 from outsize.plan.actions import Compute, Update, Work
 from outsize.plan.layout import Layout
+from outsize.train.step_data import PendingUpdate, StepInputs, StepResults
 from outsize.train.views import as_tensor, layer_tensors, run_piece, state_piece
-
-
-@dataclass(slots=True)
-class PendingUpdate:
-    """What the deferred update of the step before needs.
-
-    Attributes:
-        step: number of the update, from 1.
-        learning_rate: of that step.
-        factor: 0-dim fp32 factor that clips its gradient; None when clipping is off.
-    """
-
-    step: int
-    learning_rate: float
-    factor: Tensor | None
-
-
-@dataclass(slots=True)
-class StepInputs:
-    """The data of the step that runs now.
-
-    Attributes:
-        batches: one per micro-batch.
-        scale: one over the number of tokens with loss in the step.
-        rows: sorted token ids that occur in the step, `[U]`.
-        contexts: masks and position embeddings, one per micro-batch.
-    """
-
-    batches: list[Batch]
-    scale: float
-    rows: Tensor
-    contexts: list[Context]
-
-
-@dataclass(slots=True)
-class StepResults:
-    """What the step that runs now has found so far.
-
-    Attributes:
-        losses: scaled loss of each micro-batch.
-        norms: gradient norms by layer, each in the order of the layer's tensors.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    norms: dict[int, list[Tensor]] = field(default_factory=dict)
 
 
 class TrainKernels:

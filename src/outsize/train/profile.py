@@ -21,7 +21,8 @@ from outsize.plan.simulate import UPDATE_BYTES_PER_ELEMENT
 from outsize.spec.machine import LayerCost
 from outsize.store.arena import HostArena
 from outsize.store.budget import resident_bytes
-from outsize.train.kernels import PendingUpdate, StepInputs, StepResults, TrainKernels
+from outsize.train.kernels import TrainKernels
+from outsize.train.step_data import PendingUpdate, StepInputs, StepResults
 
 _PATTERN_ELEMENTS = 2**20
 

@@ -24,10 +24,10 @@ from outsize.store.journal import Journal
 from outsize.store.store import Store
 from outsize.train.data.rows import PackedRows
 from outsize.train.data.sampler import StepSampler
-from outsize.train.kernels import PendingUpdate, StepInputs, StepResults
 from outsize.train.learning_rate import learning_rate
 from outsize.train.options import TrainOptions
 from outsize.train.session import Session
+from outsize.train.step_data import PendingUpdate, StepInputs, StepResults
 
 
 @dataclass(slots=True)

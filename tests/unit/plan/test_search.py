@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -46,11 +47,19 @@ def test_every_plan_fits_its_arena_and_is_verified(layout, fraction):
 def test_the_smallest_arena_either_fits_or_says_more_is_needed(layout):
     arena_bytes = least_bytes(layout)
     try:
-        planned = plan(layout, arena_bytes)
+        found_bytes = plan(layout, arena_bytes).plan.arena_bytes
     except DoesNotFitError as error:
-        assert error.needed_bytes > arena_bytes
-        return
-    assert planned.plan.arena_bytes == arena_bytes
+        found_bytes = error.needed_bytes
+        assert_fits_or_grows(layout, found_bytes)
+    assert found_bytes >= arena_bytes
+
+
+def assert_fits_or_grows(layout: Layout, needed_bytes: int) -> None:
+    """What was said to be needed is either enough, or more is said to be needed then."""
+    try:
+        plan(layout, needed_bytes)
+    except DoesNotFitError as error:
+        assert error.needed_bytes > needed_bytes  # noqa: PT017 -- both ends are right
 
 
 @settings(deadline=None, max_examples=60)
@@ -90,7 +99,7 @@ def test_more_room_is_never_slower_nor_moves_more_for_nothing(tied, clip, forwar
         plan_train_step(layout, some_arena(layout, step / 6), MACHINE, machine_costs)
         for step in range(7)
     ]
-    for less, more in zip(found, found[1:], strict=False):
+    for less, more in pairwise(found):
         assert more.prediction.step_s <= 1.02 * less.prediction.step_s
         if more.prediction.step_s > 0.995 * less.prediction.step_s:
             assert moved_bytes(more) <= moved_bytes(less)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from small_models import MACHINE, costs, least_bytes, make_layout
@@ -120,7 +121,7 @@ def swapped_work() -> Iterator[tuple[str, StepPlan]]:
     for name in ("first", "steady", "commit", "flush"):
         actions: Actions = getattr(PLAN, name)
         places = [i for i, a in enumerate(actions) if isinstance(a, Compute | Update)]
-        for i, j in zip(places, places[1:], strict=False):
+        for i, j in pairwise(places):
             rest = list(actions)
             rest[i], rest[j] = rest[j], rest[i]
             yield f"{name} {actions[i]} and {actions[j]}", changed(name, rest)
@@ -174,7 +175,7 @@ def test_a_step_that_fetches_an_old_copy_is_refused():
         a for a in PLAN.steady if isinstance(a, Fetch) and a.region.startswith("boundary/")
     )
     rest = [a for a in PLAN.steady if a != WriteBack(fetched.region, "host", "disk")]
-    with pytest.raises(PlanInvalidError, match="the copy of boundary/.* on disk is old"):
+    with pytest.raises(PlanInvalidError, match=r"the copy of boundary/.* on disk is old"):
         verify_plan(changed("steady", rest), LAYOUT)
 
 

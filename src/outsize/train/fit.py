@@ -1,0 +1,61 @@
+"""Fit a step into a host budget: what is fixed, what is kept free, and what the plan may have."""
+
+from outsize.models.layered import LayeredModel
+from outsize.ops.adamw import AdamW
+from outsize.plan.layout import Layout
+from outsize.plan.residency import DoesNotFitError
+from outsize.plan.search import PlannedStep, plan_train_step
+from outsize.spec.machine import MachineProfile
+from outsize.spec.tensor import PAGE_BYTES
+from outsize.train.import_weights import import_bytes
+from outsize.train.kernels import TrainKernels
+from outsize.train.options import TrainOptions
+from outsize.train.profile import Profile
+from outsize.train.workload import make_workload
+
+SPAN_ELEMENTS = 2**20
+"""Elements of one span of optimizer state: 12 MiB. Part of the state file's format."""
+
+LEAST_SLACK_BYTES = 16 * 2**20
+_SLACK_FRACTION = 0.2
+
+
+def slack_bytes(profile: Profile) -> int:
+    """Return the room for what is not profiled.
+
+    Python objects, queues, and growth of the heap by fragmentation: temporaries of different
+    layers, which are profiled one after the other, leave gaps between each other in a real step.
+    """
+    temporaries_bytes = profile.fixed_bytes - profile.baseline_bytes
+    return LEAST_SLACK_BYTES + int(_SLACK_FRACTION * temporaries_bytes)
+
+
+def make_layout(model: LayeredModel, options: TrainOptions) -> tuple[Layout, TrainKernels]:
+    """Return regions and arithmetic of the step that the options describe.
+
+    Raises:
+        UsageError: the options contradict the model.
+    """
+    workload = make_workload(options, model.spec)
+    layout = Layout(model=model.spec, workload=workload, span_elements=SPAN_ELEMENTS)
+    optimizer = AdamW(
+        beta1=options.adam_beta1,
+        beta2=options.adam_beta2,
+        epsilon=options.adam_epsilon,
+        weight_decay=options.weight_decay,
+    )
+    return layout, TrainKernels(model, layout, optimizer)
+
+
+def fit_plan(
+    layout: Layout, arena_bytes: int, machine: MachineProfile, profile: Profile
+) -> PlannedStep:
+    """Return the best plan whose arena is at most `arena_bytes`.
+
+    Raises:
+        DoesNotFitError: there is none.
+    """
+    usable_bytes = arena_bytes // PAGE_BYTES * PAGE_BYTES
+    if usable_bytes < import_bytes(layout):
+        raise DoesNotFitError(import_bytes(layout))
+    return plan_train_step(layout, usable_bytes, machine, profile.costs)

@@ -1,0 +1,52 @@
+"""What a train step is given and what it finds: the data that the kernels share with the loop."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from outsize.models.layered import Batch, Context
+
+
+@dataclass(slots=True)
+class PendingUpdate:
+    """What the deferred update of the step before needs.
+
+    Attributes:
+        step: number of the update, from 1.
+        learning_rate: of that step.
+        factor: 0-dim fp32 factor that clips its gradient; None when clipping is off.
+    """
+
+    step: int
+    learning_rate: float
+    factor: Tensor | None
+
+
+@dataclass(slots=True)
+class StepInputs:
+    """The data of the step that runs now.
+
+    Attributes:
+        batches: one per micro-batch.
+        scale: one over the number of tokens with loss in the step.
+        rows: sorted token ids that occur in the step, `[U]`.
+        contexts: masks and position embeddings, one per micro-batch.
+    """
+
+    batches: list[Batch]
+    scale: float
+    rows: Tensor
+    contexts: list[Context]
+
+
+@dataclass(slots=True)
+class StepResults:
+    """What the step that runs now has found so far.
+
+    Attributes:
+        losses: scaled loss of each micro-batch.
+        norms: gradient norms by layer, each in the order of the layer's tensors.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    norms: dict[int, list[Tensor]] = field(default_factory=dict)
