@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from outsize.infer.model import OpenModel, prepared
 from outsize.options import ExportOptions, GenerateOptions, VerifyOptions
@@ -16,32 +17,39 @@ from outsize.store.heap import keep_heap_pages
 from outsize.train.launch import host_budget_bytes, launch
 from outsize.train.options import TrainOptions
 
+if TYPE_CHECKING:
+    from outsize.models.layered import LayeredModel
 
-def train(options: TrainOptions, on_event: OnEvent) -> TrainResult:
-    """Train or resume; see `TrainOptions`.
+
+def train(
+    options: TrainOptions, on_event: OnEvent, own_model: "LayeredModel | None" = None
+) -> TrainResult:
+    """Train or resume; see `TrainOptions`. A model of the caller's own stands for `options.model`.
 
     Raises:
         OutsizeError: nothing is lost and nothing is half written.
     """
     start_s = time.monotonic()
     keep_heap_pages()
-    with launch(options, on_event) as inputs:
+    with launch(options, on_event, own_model=own_model is not None) as inputs:
         from outsize.train.run import run_training
 
-        return run_training(inputs, on_event, start_s)
+        return run_training(inputs, on_event, start_s, own_model)
 
 
-def plan(options: TrainOptions, on_event: OnEvent) -> PlanResult:
+def plan(
+    options: TrainOptions, on_event: OnEvent, own_model: "LayeredModel | None" = None
+) -> PlanResult:
     """Plan and predict; loads no weights and leaves nothing on disk.
 
     Raises:
         OutsizeError: the run would be refused for the same reason.
     """
     keep_heap_pages()
-    with launch(options, on_event) as inputs:
+    with launch(options, on_event, own_model=own_model is not None) as inputs:
         from outsize.train.planning import plan_result, plan_run
 
-        return plan_result(inputs, plan_run(inputs, on_event))
+        return plan_result(inputs, plan_run(inputs, on_event, own_model))
 
 
 def verify(options: VerifyOptions, on_event: OnEvent) -> VerifyResult:

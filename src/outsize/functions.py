@@ -6,6 +6,7 @@ verb is called.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from outsize import results
 from outsize.fields import build
@@ -13,11 +14,16 @@ from outsize.options import ExportOptions, GenerateOptions, VerifyOptions
 from outsize.runtime.events import OnEvent, ignore
 from outsize.train.options import TrainOptions
 
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from outsize.models.layered import LayeredModel
+
 Size = int | str
 
 
 def train(
-    model: str | None = None,
+    model: "str | Module | LayeredModel | None" = None,
     *,
     data: str | None = None,
     tokenizer: str | None = None,
@@ -53,17 +59,21 @@ def train(
 ) -> results.TrainResult:
     """Train `model` on `data` inside the budget; the options are those of `TrainOptions`.
 
+    Besides what the command line takes, `model` may be a `nn.Sequential` whose first module is a
+    `nn.Embedding` and whose last one gives the logits, or what `models.sequential.from_layers`
+    makes of a list of layers; `tokenizer` is then needed. A resumed run gets it again.
+
     Raises:
         OutsizeError: see `errors.py`; nothing is lost and nothing is half written.
     """
-    options = build(TrainOptions, _chosen(locals()))
+    options = build(TrainOptions, _named(_chosen(locals())))
     from outsize import api
 
-    return api.train(options, on_event)
+    return api.train(options, on_event, _layers(model, options.dtype))
 
 
 def plan(
-    model: str | None = None,
+    model: "str | Module | LayeredModel | None" = None,
     *,
     data: str | None = None,
     tokenizer: str | None = None,
@@ -102,10 +112,10 @@ def plan(
     Raises:
         OutsizeError: see `errors.py`; nothing is lost and nothing is half written.
     """
-    options = build(TrainOptions, _chosen(locals()) | {"dry_run": True})
+    options = build(TrainOptions, _named(_chosen(locals())) | {"dry_run": True})
     from outsize import api
 
-    return api.plan(options, on_event)
+    return api.plan(options, on_event, _layers(model, options.dtype))
 
 
 def verify(
@@ -184,3 +194,20 @@ def generate(
 def _chosen(settings: Mapping[str, object]) -> dict[str, object]:
     """Keep what the caller gave; called with the locals of a verb."""
     return {k: v for k, v in settings.items() if v is not None and k != "on_event"}
+
+
+def _named(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings with a model of the caller's own replaced by the name of its class."""
+    model = settings.get("model")
+    if model is None or isinstance(model, str):
+        return dict(settings)
+    return {**settings, "model": type(model).__name__}
+
+
+def _layers(model: object, dtype: str) -> "LayeredModel | None":
+    """Return a model of the caller's own as a list of layers; None when it is a name."""
+    if model is None or isinstance(model, str):
+        return None
+    from outsize.models.own import as_layers
+
+    return as_layers(model, dtype)

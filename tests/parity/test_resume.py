@@ -60,7 +60,7 @@ def make_runs(
 
 
 @pytest.mark.parametrize("arenas", [("least", "least"), ("whole", "whole"), ("least", "whole")])
-@pytest.mark.parametrize("stop_after", [1, 3, 5])
+@pytest.mark.parametrize("stop_after", [1, 4])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_resumed_run_equals_an_uninterrupted_one(
     dtype: str, stop_after: int, arenas: tuple[str, str], tmp_path: Path

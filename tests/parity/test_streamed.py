@@ -76,7 +76,7 @@ def test_architectures_equal_plain(name: str, dtype: str, arena: str, tmp_path: 
     assert_equal_to_plain(name, make_options(dtype=dtype), tmp_path, arena=arena)
 
 
-@pytest.mark.parametrize("max_grad_norm", [0.0, 0.5, 1e6])
+@pytest.mark.parametrize("max_grad_norm", [0.0, 0.5])
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 4])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", ["Llama tied", "Llama"])

@@ -52,9 +52,7 @@ def prepare_model(model: str, folder: Path, tokenizer: str | None = None) -> dic
     _write_generation_config(files, config, folder)
     loaded = _load_tokenizer(files, tokenizer, config)
     if loaded is not None:
-        for key in ("local_files_only", "is_local"):  # how it was loaded, not what it is
-            loaded.init_kwargs.pop(key, None)
-        loaded.save_pretrained(folder)
+        _save_tokenizer(loaded, folder)
     drop_cache(folder)
     return {
         "name": files.name,
@@ -169,3 +167,25 @@ def _tokenizer_from_folder(folder: Path) -> "PreTrainedTokenizerBase":
 def prepare_for_training(model: str, folder: str, tokenizer: str | None) -> dict[str, object]:
     """Run `prepare_model` with arguments that are JSON, for a child process."""
     return prepare_model(model, Path(folder), tokenizer)
+
+
+def prepare_tokenizer(tokenizer: str, folder: str) -> dict[str, object]:
+    """Write a tokenizer alone into a folder; for models that come without files.
+
+    Raises:
+        ModelError: there is none at `tokenizer`, or it cannot be read.
+    """
+    place, gguf_file = _tokenizer_place(tokenizer)
+    if gguf_file is not None:
+        header = _gguf_header(place / gguf_file)
+        loaded = tokenizer_from_gguf(place / gguf_file, header, None)
+    else:
+        loaded = _tokenizer_from_folder(place)
+    _save_tokenizer(loaded, Path(folder))
+    return {"has_chat_template": loaded.chat_template is not None}
+
+
+def _save_tokenizer(loaded: "PreTrainedTokenizerBase", folder: Path) -> None:
+    for key in ("local_files_only", "is_local"):  # how it was loaded, not what it is
+        loaded.init_kwargs.pop(key, None)
+    loaded.save_pretrained(folder)

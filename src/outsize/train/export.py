@@ -63,7 +63,8 @@ def run_export(options: ExportOptions, on_event: OnEvent, start_s: float) -> Exp
         target = _target(options, run, weights)
         with _new_folder(target.folder):
             _copy_small_files(run / "model", target.folder)
-            _write_config(run / "model", target.folder, options.dtype, weights)
+            if (run / "model" / "config.json").exists():  # layers of the caller's own have none
+                _write_config(run / "model", target.folder, options.dtype, weights)
             _write_weights(weights, target.folder, options, on_event)
         return _result(options, weights, target, time.monotonic() - start_s)
 

@@ -40,7 +40,7 @@ class Launch:
 
     Attributes:
         folder: the run folder, locked.
-        files: where the weights are.
+        files: where the weights are; None for a model of the caller's own.
         resumed: whether the run goes on.
         host_budget_bytes: for this process.
         disk_budget_bytes: for the run folder.
@@ -48,7 +48,7 @@ class Launch:
     """
 
     folder: RunFolder
-    files: ModelFiles
+    files: ModelFiles | None
     resumed: bool
     host_budget_bytes: int
     disk_budget_bytes: int
@@ -56,7 +56,9 @@ class Launch:
 
 
 @contextmanager
-def launch(options: TrainOptions, on_event: OnEvent) -> Iterator[Launch]:
+def launch(
+    options: TrainOptions, on_event: OnEvent, *, own_model: bool = False
+) -> Iterator[Launch]:
     """Open the run folder and prepare model config, tokenizer and data in it.
 
     Raises:
@@ -67,7 +69,7 @@ def launch(options: TrainOptions, on_event: OnEvent) -> Iterator[Launch]:
     folder = _open_folder(options)
     made_here = options.resume is None and not (folder.path / "run.json").exists()
     try:
-        files = _prepare(folder, on_event)
+        files = _prepare(folder, on_event, own_model)
         yield Launch(
             folder=folder,
             files=files,
@@ -123,9 +125,31 @@ def _default_output(model: str) -> str:
     return os.path.join("runs", f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}")
 
 
-def _prepare(folder: RunFolder, on_event: OnEvent) -> ModelFiles:
-    options = folder.options
+def _prepare(folder: RunFolder, on_event: OnEvent, own_model: bool) -> ModelFiles | None:
     folder.model.mkdir(exist_ok=True)
+    files = None
+    if own_model:
+        _prepare_tokenizer(folder, on_event)
+    else:
+        files = _prepare_model(folder, on_event)
+    with phase("data", on_event):
+        _prepare_data(folder)
+    return files
+
+
+def _prepare_tokenizer(folder: RunFolder, on_event: OnEvent) -> None:
+    tokenizer = folder.options.tokenizer
+    if tokenizer is None:
+        raise UsageError("A model of your own needs tokenizer=, a folder or Hub id that has one.")
+    with phase("tokenizer", on_event):
+        run_isolated(
+            "outsize.formats.prepare:prepare_tokenizer",
+            {"tokenizer": tokenizer, "folder": str(folder.model)},
+        )
+
+
+def _prepare_model(folder: RunFolder, on_event: OnEvent) -> ModelFiles:
+    options = folder.options
     with phase("model", on_event):
         found = run_isolated(
             "outsize.formats.prepare:prepare_for_training",
@@ -140,8 +164,6 @@ def _prepare(folder: RunFolder, on_event: OnEvent) -> ModelFiles:
             f"{options.model} has no tokenizer; "
             "name a folder or Hub id that has one with --tokenizer."
         )
-    with phase("data", on_event):
-        _prepare_data(folder)
     return ModelFiles(
         name=str(found["name"]),
         folder=Path(str(found["folder"])),

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from outsize.errors import BudgetError, Contributor
+from outsize.models.layered import LayeredModel
 from outsize.models.registry import build
 from outsize.results import PlanResult, TierBytes
 from outsize.runtime.events import OnEvent, Planned, phase
@@ -43,7 +44,7 @@ class Planning:
     predicted_peak_bytes: TierBytes
 
 
-def plan_run(inputs: Launch, on_event: OnEvent) -> Planning:
+def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None = None) -> Planning:
     """Import libraries, profile the layers and plan the step; loads no weights.
 
     Raises:
@@ -52,7 +53,7 @@ def plan_run(inputs: Launch, on_event: OnEvent) -> Planning:
     options = inputs.folder.options
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    model = build(inputs.folder.model, torch_dtype(options.dtype))
+    model = own_model or build(inputs.folder.model, torch_dtype(options.dtype))
     rows = PackedRows(inputs.folder.data)
     with phase("profile", on_event):
         num_rows = make_workload(options, model.spec).micro_batch_rows

@@ -14,6 +14,7 @@ from dataclasses import asdict
 
 from outsize.formats.check import check_tensors
 from outsize.formats.hub import ModelFiles, open_weights
+from outsize.models.layered import LayeredModel
 from outsize.plan.layout import Layout
 from outsize.plan.traffic import run_bytes
 from outsize.results import TierBytes, TrainResult
@@ -33,13 +34,15 @@ from outsize.train.state_file import create_state, drop_scratch, durable_regions
 from outsize.train.trainer import Trainer, TrainLog, commit_state
 
 
-def run_training(inputs: Launch, on_event: OnEvent, start_s: float) -> TrainResult:
+def run_training(
+    inputs: Launch, on_event: OnEvent, start_s: float, own_model: LayeredModel | None = None
+) -> TrainResult:
     """Plan and train.
 
     Raises:
         OutsizeError: as `plan_run`, or the disk failed in the middle of the run.
     """
-    planning = plan_run(inputs, on_event)
+    planning = plan_run(inputs, on_event, own_model)
     folder, session = inputs.folder, planning.session
     arena = HostArena(session.planned.plan.arena_bytes)
     store, journal, slots, done = _open_state(inputs, planning, arena, on_event)
@@ -117,7 +120,7 @@ def _new_journal(folder: RunFolder, layout: Layout) -> Journal:
 
 def _import(
     folder: RunFolder,
-    files: ModelFiles,
+    files: ModelFiles | None,
     planning: Planning,
     arena: HostArena,
     store: DiskStore,
@@ -125,7 +128,7 @@ def _import(
     on_event: OnEvent,
 ) -> None:
     session, options = planning.session, folder.options
-    source = open_weights(files)
+    source = None if files is None else open_weights(files)
     try:
         if source is not None:
             check_tensors(source, session.layout.model, str(options.model))
