@@ -70,7 +70,7 @@ class TrainOptions:
     max_seq_length: Count = 1024
     micro_batch_size: Count | None = None
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    learning_rate: Positive = 5e-5
+    learning_rate: Positive = 1e-4
     lr_scheduler_type: SchedulerType = "linear"
     warmup_steps: CountOrZero | None = None
     warmup_ratio: Fraction = 0.0
@@ -79,7 +79,7 @@ class TrainOptions:
     adam_beta2: Decay = 0.999
     adam_epsilon: Positive = 1e-8
     max_grad_norm: NonNegative = 1.0
-    seed: CountOrZero = 42
+    seed: CountOrZero = 0
     output: str | None = None
     resume: str | None = None
     evaluation_data: str | None = None

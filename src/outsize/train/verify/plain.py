@@ -47,7 +47,8 @@ class PlainTrainer:
         source: the model's configuration.
         options: of the run.
         num_steps: steps of the whole run, for the learning rate.
-        weights: name and fp32 value of every parameter; a tied one comes once.
+        weights: name and fp32 value of every parameter, which become the masters; a tied one comes
+            once.
 
     Cost: per parameter 20 bytes (24 in fp32), and the activations of one micro-batch.
     """
@@ -161,8 +162,9 @@ def _masters(value: Tensor) -> tuple[nn.Parameter, ...]:
     """Return the value as one master, or as several when it is so large that its gradient's norm is
     taken in spans.
     """
+    assert value.dtype == torch.float32
     parts = (value,) if value.numel() <= layout.NORM_SPAN_ELEMENTS else _spans(value)
-    return tuple(nn.Parameter(part.to(torch.float32, copy=True)) for part in parts)
+    return tuple(nn.Parameter(part) for part in parts)
 
 
 def _spans(tensor: Tensor) -> tuple[Tensor, ...]:
