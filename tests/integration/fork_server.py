@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from outsize.probe.disk import DiskRates
 from outsize.runtime.events import Committed, Evaluated, Event, StepFinished
 from outsize.store import disk, journal
 from outsize.store.kernel import Kernel
-from outsize.train import run, session
+from outsize.train import fit, run, session
 from outsize.train.launch import Launch
 from outsize.train.options import TrainOptions
 from outsize.train.run_folder import RunFolder
@@ -134,11 +135,17 @@ def train(request: dict[str, Any]) -> dict[str, Any]:
     """Train or go on in `folder`; return what happened."""
     drive = Drive(stop_at=request["stop_at"], how=request["how"], only=request["only"])
     kernel = drive.kernel()
-    disk.Kernel = journal.Kernel = lambda: kernel
-    session.SPAN_ELEMENTS = request["span_elements"]
-    session.measure_disk = lambda folder: DiskRates(read_bytes_per_s=1e9, write_bytes_per_s=1e9)
-    session.plan_train_step = lambda layout, arena_bytes, machine, costs: plan_train_step(
-        layout, min(arena_bytes, request["arena_bytes"]), machine, costs
+    rates = DiskRates(read_bytes_per_s=1e9, write_bytes_per_s=1e9)
+    _replace(disk, "Kernel", lambda: kernel)
+    _replace(journal, "Kernel", lambda: kernel)
+    _replace(session, "measure_disk", lambda folder: rates)
+    _replace(fit, "SPAN_ELEMENTS", request["span_elements"])
+    _replace(
+        fit,
+        "plan_train_step",
+        lambda layout, arena_bytes, machine, costs: plan_train_step(
+            layout, min(arena_bytes, request["arena_bytes"]), machine, costs
+        ),
     )
     torch.set_num_threads(1)
     events: list[tuple[str, int, float]] = []
@@ -158,6 +165,11 @@ def train(request: dict[str, Any]) -> dict[str, Any]:
     except OutsizeError as error:
         return {"error": error.to_json(), "calls": drive.count, "events": events}
     return {"result": result.to_json(), "calls": drive.count, "events": events}
+
+
+def _replace(module: ModuleType, name: str, value: object) -> None:
+    assert name in vars(module), f"{module.__name__} has no {name} any more"
+    setattr(module, name, value)
 
 
 def _note(event: Event, folder: Path, events: list[tuple[str, int, float]]) -> None:

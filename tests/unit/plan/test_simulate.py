@@ -1,9 +1,14 @@
 """Predicted times against ones worked out by hand, on round rates."""
 
 import pytest
-from small_models import costs, make_layout
+from small_models import costs, least_bytes, make_layout
 
 from outsize.plan.actions import Acquire, Commit, Compute, Fetch, Release, Update, WriteBack
+from outsize.plan.build import build_plan
+from outsize.plan.memory import place
+from outsize.plan.prefetch import overlap_transfers
+from outsize.plan.residency import moved_bytes, steady_stays
+from outsize.plan.schedule import train_step, uses
 from outsize.plan.simulate import simulate, work_seconds
 from outsize.spec.machine import LayerCost, MachineProfile
 
@@ -114,3 +119,15 @@ def test_the_lane_that_is_busy_longest_is_the_limit(read_s, write_s, lane):
     )
     actions = (*ROOM, fetch(0), FIRST, write_back(0))
     assert simulate(actions, LAYOUT, machine, {}, repeats=False).limited_by == lane
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_the_bytes_of_a_step_are_those_of_its_stays(factor):
+    work = train_step(LAYOUT)
+    slots = [uses(LAYOUT, action) for action in work]
+    capacity_bytes = factor * least_bytes(LAYOUT)
+    stays = steady_stays(slots, LAYOUT.region_bytes, capacity_bytes)
+    stays = overlap_transfers(stays, len(work), 2 * capacity_bytes, 2**20)
+    plan = build_plan(work, place(stays, len(work)))
+    found = simulate(plan.steady, LAYOUT, MACHINE, costs(LAYOUT), repeats=True)
+    assert (found.bytes_read, found.bytes_written) == moved_bytes(stays)
