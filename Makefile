@@ -23,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 TIMED = start=$$SECONDS; $(1); echo "   done in $$((SECONDS - start)) s"
 
 test: $(VENV)/installed-dev lint
-	$(BIN)/python -m pytest
+	GOMP_SPINCOUNT=20000 $(BIN)/python -m pytest --durations 15
 
 demo: $(VENV)/installed
 	$(BIN)/outsize demo
