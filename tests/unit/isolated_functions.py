@@ -41,6 +41,8 @@ def leave() -> dict[str, Any]:
 
 
 def interrupt() -> dict[str, Any]:
+    # A shell that starts the tests in the background has the signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.kill(os.getpid(), signal.SIGINT)
     return {}
 

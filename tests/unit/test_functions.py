@@ -19,11 +19,11 @@ class _Api(types.ModuleType):
         super().__init__("outsize.api")
         self.calls: list[tuple[str, object]] = []
 
-    def train(self, options: TrainOptions, on_event: OnEvent) -> str:
+    def train(self, options: TrainOptions, on_event: OnEvent, own_model: object = None) -> str:
         self.calls.append(("train", options))
         return "trained"
 
-    def plan(self, options: TrainOptions, on_event: OnEvent) -> str:
+    def plan(self, options: TrainOptions, on_event: OnEvent, own_model: object = None) -> str:
         self.calls.append(("plan", options))
         return "planned"
 

@@ -16,7 +16,7 @@ from outsize.train.workload import make_workload
 SPAN_ELEMENTS = 2**20
 """Elements of one span of optimizer state: 12 MiB. Part of the state file's format."""
 
-LEAST_SLACK_BYTES = 16 * 2**20
+LEAST_SLACK_BYTES = 28 * 2**20
 _SLACK_FRACTION = 0.2
 
 
