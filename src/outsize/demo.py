@@ -36,7 +36,7 @@ def run() -> dict[str, Any]:
     _clear_old_run()
     console.print(
         f"Fine-tuning all parameters of {MODEL} with AdamW on the Python language reference, the "
-        f"whole process inside {MEMORY}.\nIn memory, plain PyTorch takes more than 5 GB for this.\n"
+        f"whole process inside {MEMORY}.\n"
     )
     before = _part(console, "1/4  a prompt, before", _generate(MODEL))
     trained = _part(
