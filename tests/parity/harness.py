@@ -17,6 +17,7 @@ from outsize.models.architectures import ARCHITECTURES
 from outsize.models.layered import LayeredModel
 from outsize.models.registry import build
 from outsize.ops.adamw import AdamW
+from outsize.ops.dtypes import TORCH_DTYPES
 from outsize.plan.layout import STATE_COMPONENTS, Layout, state
 from outsize.plan.residency import DoesNotFitError
 from outsize.plan.search import plan_train_step
@@ -33,7 +34,7 @@ from outsize.train.import_weights import import_state
 from outsize.train.kernels import TrainKernels
 from outsize.train.options import TrainOptions
 from outsize.train.profile import Profile, smallest_arena_bytes
-from outsize.train.session import Session, torch_dtype
+from outsize.train.session import Session
 from outsize.train.state_file import all_extents, durable_regions, plan_lists
 from outsize.train.trainer import Trainer, TrainLog, commit_state
 from outsize.train.verify.plain import PlainTrainer
@@ -300,7 +301,7 @@ def train_plain(
 ) -> tuple[list[float], State]:
     """Train one of `MODELS` in plain PyTorch; return losses and state."""
     config = model_config(name)
-    model = build(config, torch_dtype(options.dtype))
+    model = build(config, TORCH_DTYPES[options.dtype])
     layers = range(len(model.spec.layers))
     weights = [w for index in layers for w in model.initial_values(index, options.seed)]
     trainer = PlainTrainer(config, options, num_steps, weights)

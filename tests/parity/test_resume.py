@@ -20,9 +20,9 @@ from harness import (
 )
 
 from outsize.models.registry import build
+from outsize.ops.dtypes import TORCH_DTYPES
 from outsize.runtime.events import Committed, Evaluated, Event
 from outsize.train.options import TrainOptions
-from outsize.train.session import torch_dtype
 
 NUM_STEPS = 6
 
@@ -40,7 +40,7 @@ def make_runs(
 ) -> list[TinyRun]:
     """One run for each arena; they share folder and disk, so each goes on with the one before."""
     folder.mkdir()
-    model = build(model_config("Llama tied"), torch_dtype(options.dtype))
+    model = build(model_config("Llama tied"), TORCH_DTYPES[options.dtype])
     sessions = [make_session(model, options, arena=arena) for arena in arenas]
     store = make_store(*sessions, evaluation=evaluate)
     rows = make_rows(folder / "rows")

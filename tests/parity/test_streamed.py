@@ -22,9 +22,9 @@ from harness import (
 )
 
 from outsize.models.registry import build
+from outsize.ops.dtypes import TORCH_DTYPES
 from outsize.plan import layout
 from outsize.train.options import TrainOptions
-from outsize.train.session import torch_dtype
 
 NUM_STEPS = 4
 
@@ -47,7 +47,7 @@ def stream(
     span_elements: int = 512,
     evaluate: bool = False,
 ) -> tuple[list[float], State, TinyRun]:
-    model = build(model_config(name), torch_dtype(options.dtype))
+    model = build(model_config(name), TORCH_DTYPES[options.dtype])
     session = make_session(model, options, arena=arena, span_elements=span_elements)
     run = TinyRun(
         session=session,

@@ -19,12 +19,11 @@ from outsize.infer.sampling import choose_token
 from outsize.infer.weights import Weights
 from outsize.models.decoder import Decoder
 from outsize.models.registry import build
+from outsize.ops.dtypes import TORCH_DTYPES
 from outsize.options import GenerateOptions
 from outsize.results import GenerateResult, TierBytes
 from outsize.runtime.events import OnEvent, PhaseAdvanced, TextGenerated, phase
 from outsize.store.budget import peak_resident_bytes
-
-_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def run_generate(
@@ -45,7 +44,7 @@ def run_generate(
         torch.set_num_threads(options.threads)
     tokenizer = load_tokenizer(model.folder)
     prompt, chat = encode_prompt(tokenizer, options)
-    decoder = build(model.folder, _DTYPES[options.dtype])
+    decoder = build(model.folder, TORCH_DTYPES[options.dtype])
     check_prompt(options, decoder.spec, prompt, model.folder)
     weights = _load(options, model, decoder, len(prompt), budget_bytes, on_event)
     stops, stream = stop_ids(model.folder, tokenizer), TextStream(tokenizer)

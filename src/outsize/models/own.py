@@ -1,11 +1,11 @@
 """A model that the caller of a Python function brings along."""
 
-import torch
 from torch import nn
 
 from outsize.errors import ModelError
 from outsize.models.layered import LayeredModel
 from outsize.models.sequential import Sequential, from_sequential
+from outsize.ops.dtypes import TORCH_DTYPES
 
 
 def as_layers(model: object, dtype: str) -> LayeredModel:
@@ -18,7 +18,7 @@ def as_layers(model: object, dtype: str) -> LayeredModel:
     Raises:
         ModelError: it is neither, takes no tokens, or has another dtype.
     """
-    wanted = {"bfloat16": torch.bfloat16, "float32": torch.float32}[dtype]
+    wanted = TORCH_DTYPES[dtype]
     layers = from_sequential(model, dtype=wanted) if isinstance(model, nn.Sequential) else model
     if not isinstance(layers, Sequential):
         raise ModelError(

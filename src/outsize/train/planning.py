@@ -12,6 +12,7 @@ import torch
 from outsize.errors import BudgetError, Contributor
 from outsize.models.layered import LayeredModel
 from outsize.models.registry import build
+from outsize.ops.dtypes import TORCH_DTYPES
 from outsize.results import PlanResult, TierBytes
 from outsize.runtime.events import OnEvent, Planned, phase
 from outsize.store.store import Extent, layout_bytes
@@ -21,7 +22,7 @@ from outsize.train.explain import plan_rows
 from outsize.train.launch import Launch
 from outsize.train.options import TrainOptions
 from outsize.train.run_folder import RunFolder
-from outsize.train.session import Session, plan_session, torch_dtype
+from outsize.train.session import Session, plan_session
 from outsize.train.state_file import all_extents, durable_regions, plan_lists
 from outsize.train.trainer import read_batch
 from outsize.train.workload import make_workload
@@ -53,7 +54,7 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
     options = inputs.folder.options
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    model = own_model or build(inputs.folder.model, torch_dtype(options.dtype))
+    model = own_model or build(inputs.folder.model, TORCH_DTYPES[options.dtype])
     rows = PackedRows(inputs.folder.data)
     with phase("profile", on_event):
         num_rows = make_workload(options, model.spec).micro_batch_rows

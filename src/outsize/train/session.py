@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from outsize.models.layered import Batch, LayeredModel
 from outsize.plan.layout import Layout
 from outsize.plan.residency import DoesNotFitError
@@ -105,8 +103,3 @@ def plan_session(
         budget_bytes=budget_bytes,
         predicted_host_bytes=profile.fixed_bytes + planned.plan.arena_bytes + slack_bytes(profile),
     )
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """Return the compute dtype of an option."""
-    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]

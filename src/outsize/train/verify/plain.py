@@ -14,6 +14,7 @@ from transformers.trainer_pt_utils import get_parameter_names
 
 from outsize.models.layered import Batch
 from outsize.models.registry import Source, plain_model, read_config
+from outsize.ops.dtypes import TORCH_DTYPES
 from outsize.ops.loss import linear_cross_entropy
 from outsize.plan import layout
 from outsize.train.learning_rate import learning_rate
@@ -21,8 +22,6 @@ from outsize.train.options import TrainOptions
 
 # As in `Trainer.get_decay_parameter_names` of Transformers, which needs a whole Trainer.
 _NO_DECAY = ["bias", "layernorm", "rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
-
-DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +64,7 @@ class PlainTrainer:
         self._num_steps = num_steps
         self._softcap = architecture.softcap(config)
         self._logit_scale = architecture.logit_scale(config)
-        self._module = plain_model(source, DTYPES[options.dtype])
+        self._module = plain_model(source, TORCH_DTYPES[options.dtype])
         self._parameters = dict(self._module.named_parameters())
         given = {name: _masters(value) for name, value in weights}
         assert given.keys() == self._parameters.keys(), given.keys() ^ self._parameters.keys()

@@ -15,6 +15,7 @@ from torch import Tensor
 from outsize.formats.hub import ModelFiles, open_weights
 from outsize.models.layered import LayeredModel
 from outsize.models.registry import build
+from outsize.ops.dtypes import TORCH_DTYPES
 from outsize.spec.workload import TrainWorkload
 from outsize.store.heap import keep_heap_pages
 from outsize.train.data.rows import PackedRows
@@ -22,7 +23,7 @@ from outsize.train.data.sampler import StepSampler
 from outsize.train.options import TrainOptions
 from outsize.train.trainer import read_batch
 from outsize.train.verify.compare import loss_difference, state_differences
-from outsize.train.verify.plain import DTYPES, PlainTrainer
+from outsize.train.verify.plain import PlainTrainer
 from outsize.train.verify.progress import step_finished
 from outsize.train.verify.state import StoredState
 from outsize.train.verify.streamed import model_files
@@ -55,7 +56,7 @@ def train_plain(
     choices, run = TrainOptions(**options), Path(folder)
     if choices.threads is not None:
         torch.set_num_threads(choices.threads)
-    model = build(run / "model", DTYPES[choices.dtype])
+    model = build(run / "model", TORCH_DTYPES[choices.dtype])
     weights = initial_weights(model, model_files(files), choices.seed)
     num_steps = len(streamed_losses)
     trainer = PlainTrainer(run / "model", choices, num_steps, weights)
