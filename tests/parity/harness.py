@@ -129,12 +129,14 @@ def make_session(
     *,
     arena: str = "least",
     span_elements: int = 512,
+    keeps_products: bool = True,
 ) -> Session:
     """Plan a step with the `least`, `medium` or `whole` arena."""
     layout = Layout(
         model=model.spec,
         workload=make_workload(options, model.spec),
         span_elements=span_elements,
+        keeps_products=keeps_products,
     )
     optimizer = AdamW(
         beta1=options.adam_beta1,
@@ -146,7 +148,9 @@ def make_session(
     if arena != "whole":
         size = least_arena_bytes(layout)
         size = size if arena == "least" else (size + sum(layout.region_bytes.values())) // 2
-    profile = Profile(costs=_costs(layout), memory_bytes_per_s=1e9, fixed_bytes=0, baseline_bytes=0)
+    profile = Profile(
+        costs={False: _costs(layout)}, memory_bytes_per_s=1e9, fixed_bytes=0, baseline_bytes=0
+    )
     return Session(
         model=model,
         layout=layout,

@@ -46,9 +46,12 @@ def stream(
     arena: str = "least",
     span_elements: int = 512,
     evaluate: bool = False,
+    keeps_products: bool = True,
 ) -> tuple[list[float], State, TinyRun]:
     model = build(model_config(name), TORCH_DTYPES[options.dtype])
-    session = make_session(model, options, arena=arena, span_elements=span_elements)
+    session = make_session(
+        model, options, arena=arena, span_elements=span_elements, keeps_products=keeps_products
+    )
     run = TinyRun(
         session=session,
         options=options,
@@ -75,6 +78,13 @@ def assert_equal_to_plain(name: str, options: TrainOptions, folder: Path, **sett
 @pytest.mark.parametrize("name", [name for name in MODELS if "mostly" not in name])
 def test_architectures_equal_plain(name: str, dtype: str, arena: str, tmp_path: Path) -> None:
     assert_equal_to_plain(name, make_options(dtype=dtype), tmp_path, arena=arena)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", [name for name in MODELS if "mostly" not in name])
+def test_recomputed_products_equal_plain(name: str, dtype: str, tmp_path: Path) -> None:
+    options = make_options(dtype=dtype)
+    assert_equal_to_plain(name, options, tmp_path, keeps_products=False)
 
 
 @pytest.mark.parametrize("max_grad_norm", [0.0, 0.5])

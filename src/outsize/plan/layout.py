@@ -106,11 +106,14 @@ class Layout:
 
     Attributes:
         span_elements: elements of one span of optimizer state.
+        keeps_products: whether the products with a block's weights are kept from its forward for
+            its backward, so that recomputing need not run them.
     """
 
     model: ModelSpec
     workload: TrainWorkload
     span_elements: int
+    keeps_products: bool = False
 
     @cached_property
     def layers(self) -> tuple[LayerLayout, ...]:
@@ -138,8 +141,11 @@ class Layout:
         for micro_batch in range(self.workload.num_micro_batches):
             for index in range(1, len(self.layers)):
                 sizes[boundary(index, micro_batch)] = hidden_bytes
-                if self.attention_bytes and index < len(self.layers) - 1:
+            for index in range(1, len(self.layers) - 1):
+                if self.attention_bytes:
                     sizes[attention(index, micro_batch)] = self.attention_bytes
+                if self.products_bytes(index):
+                    sizes[products(index, micro_batch)] = self.products_bytes(index)
             sizes[boundary_gradient(micro_batch)] = hidden_bytes
             if self.model.tied is not None:
                 sizes[tied_rows(micro_batch)] = self.tied_rows_bytes
@@ -155,6 +161,17 @@ class Layout:
             self.model.attention_head_size * DTYPE_BYTES[self.workload.dtype] + 4
         )
         return align_up(self.workload.micro_batch_tokens * token_bytes, PAGE_BYTES)
+
+    def products_bytes(self, layer: int) -> int:
+        """Bytes of what one micro-batch's products with a layer's matrices return, each matrix
+        `[out, in]` used once; 0 when they are not kept.
+        """
+        if not self.keeps_products:
+            return 0
+        row_bytes = self.workload.micro_batch_tokens * DTYPE_BYTES[self.workload.dtype]
+        shapes = (tensor.shape for tensor in self.layers[layer].layer.tensors)
+        sizes = (shape[0] * row_bytes for shape in shapes if len(shape) == 2)
+        return align_up(sum(align_up(n, TENSOR_ALIGNMENT_BYTES) for n in sizes), PAGE_BYTES)
 
     @property
     def tied_rows_bytes(self) -> int:
@@ -201,6 +218,11 @@ def boundary(layer: int, micro_batch: int) -> str:
 def attention(layer: int, micro_batch: int) -> str:
     """Name of the region of what a block's attention returned in the forward."""
     return f"attention/{layer}/{micro_batch}"
+
+
+def products(layer: int, micro_batch: int) -> str:
+    """Name of the region of what the products with a block's weights returned in the forward."""
+    return f"products/{layer}/{micro_batch}"
 
 
 def boundary_gradient(micro_batch: int) -> str:

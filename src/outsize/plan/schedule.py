@@ -49,12 +49,10 @@ def train_step(layout: Layout, kind: UpdateKind = "optimizer") -> tuple[Work, ..
 
 def evaluate_step(layout: Layout) -> tuple[Work, ...]:
     """Return the forward of one step and the loss of each micro-batch, without any gradient."""
-    head = len(layout.layers) - 1
     actions: list[Work] = []
-    for layer in range(head + 1):
+    for layer in range(len(layout.layers)):
         actions += _updates(layout, layer, "derive")
-        phase: Literal["forward", "evaluate"] = "evaluate" if layer == head else "forward"
-        actions += (Compute(layer, phase, m) for m in range(layout.workload.num_micro_batches))
+        actions += (Compute(layer, "evaluate", m) for m in range(layout.workload.num_micro_batches))
     return tuple(actions)
 
 
@@ -73,9 +71,9 @@ def uses(layout: Layout, action: Work) -> tuple[Use, ...]:
             return _update_uses(layer, span, kind)
         case Compute(layer, "forward", m):
             output = Use(names.boundary(layer + 1, m), "write")
-            return (*_input_uses(layout, layer, m), output, *_attention(layout, layer, m, "write"))
+            return (*_input_uses(layout, layer, m), output, *_kept(layout, layer, m, "write"))
         case Compute(layer, "evaluate", m):
-            return (*_input_uses(layout, layer, m), *_tied_table(layout))
+            return (*_input_uses(layout, layer, m), *_evaluated(layout, layer, m))
         case Compute(layer, "gradient_norm", _):
             return (Use(names.gradient(layer), "read"), Use(names.norm_copy(layer), "write"))
         case Compute(layer, _, m):
@@ -95,9 +93,16 @@ def _input_uses(layout: Layout, layer: int, m: int) -> tuple[Use, ...]:
     return own if layer == 0 else (*own, Use(names.boundary(layer, m), "read"))
 
 
-def _attention(layout: Layout, layer: int, m: int, mode: Mode) -> tuple[Use, ...]:
-    is_block = 0 < layer < len(layout.layers) - 1
-    return (Use(names.attention(layer, m), mode),) if is_block and layout.attention_bytes else ()
+def _kept(layout: Layout, layer: int, m: int, mode: Mode) -> tuple[Use, ...]:
+    """What a block's forward leaves for its backward besides its boundary."""
+    regions = (names.attention(layer, m), names.products(layer, m))
+    return tuple(Use(region, mode) for region in regions if region in layout.region_bytes)
+
+
+def _evaluated(layout: Layout, layer: int, m: int) -> tuple[Use, ...]:
+    if layer == len(layout.layers) - 1:
+        return _tied_table(layout)
+    return (Use(names.boundary(layer + 1, m), "write"),)
 
 
 def _tied_table(layout: Layout) -> tuple[Use, ...]:
@@ -107,7 +112,7 @@ def _tied_table(layout: Layout) -> tuple[Use, ...]:
 def _backward_uses(layout: Layout, layer: int, m: int) -> tuple[Use, ...]:
     head, tied = len(layout.layers) - 1, layout.model.tied is not None
     accumulate: Mode = "modify" if m else "write"
-    found = [*_input_uses(layout, layer, m), *_attention(layout, layer, m, "read")]
+    found = [*_input_uses(layout, layer, m), *_kept(layout, layer, m, "read")]
     found.append(Use(names.boundary_gradient(m), "write" if layer == head else "modify"))
     if layer == 0:
         found += (Use(names.tied_rows(m), "read"),) if tied else ()

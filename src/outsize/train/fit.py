@@ -1,5 +1,7 @@
 """Fit a step into a host budget: what is fixed, what is kept free, and what the plan may have."""
 
+from dataclasses import replace
+
 from outsize.models.layered import LayeredModel
 from outsize.ops.adamw import AdamW
 from outsize.plan.layout import Layout
@@ -7,7 +9,6 @@ from outsize.plan.residency import DoesNotFitError
 from outsize.plan.search import PlannedStep, plan_train_step
 from outsize.spec.machine import MachineProfile
 from outsize.spec.tensor import PAGE_BYTES
-from outsize.train.import_weights import import_bytes
 from outsize.train.kernels import TrainKernels
 from outsize.train.options import TrainOptions
 from outsize.train.profile import Profile
@@ -49,13 +50,20 @@ def make_layout(model: LayeredModel, options: TrainOptions) -> tuple[Layout, Tra
 
 def fit_plan(
     layout: Layout, arena_bytes: int, machine: MachineProfile, profile: Profile
-) -> PlannedStep:
-    """Return the best plan whose arena is at most `arena_bytes`.
+) -> tuple[Layout, PlannedStep]:
+    """Return the fastest plan whose arena is at most `arena_bytes`, and its layout, which keeps
+    products if that pays.
 
     Raises:
         DoesNotFitError: there is none.
     """
     usable_bytes = arena_bytes // PAGE_BYTES * PAGE_BYTES
-    if usable_bytes < import_bytes(layout):
-        raise DoesNotFitError(import_bytes(layout))
-    return plan_train_step(layout, usable_bytes, machine, profile.costs)
+    found: list[tuple[Layout, PlannedStep]] = []
+    for keeps_products, costs in profile.costs.items():
+        variant = replace(layout, keeps_products=keeps_products)
+        try:
+            found.append((variant, plan_train_step(variant, usable_bytes, machine, costs)))
+        except DoesNotFitError:
+            if not keeps_products:
+                raise
+    return min(found, key=lambda one: one[1].prediction.step_s)

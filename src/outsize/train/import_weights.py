@@ -33,11 +33,6 @@ class _Writing:
     transfer: Transfer
 
 
-def import_bytes(layout: Layout) -> int:
-    """Return the arena bytes that an import uses where it has them."""
-    return _IN_FLIGHT * _slot_bytes(layout)
-
-
 def import_state(
     *,
     layout: Layout,
@@ -65,7 +60,7 @@ def import_state(
         FormatError: a file is damaged.
         StorageError: the disk failed.
 
-    Cost: up to `import_bytes` of the arena; writes 12 bytes a parameter; for fresh weights one
+    Cost: up to three spans of the arena; writes 12 bytes a parameter; for fresh weights one
     tensor in fp32.
     """
     size = _slot_bytes(layout)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from outsize.models.layered import LayeredModel
 from outsize.ops.adamw import AdamW, adamw_, clip_factor, tensor_norms
-from outsize.ops.attention import KeepAttention, KeptAttention, ReuseAttention
+from outsize.ops.keep import ATTENTION, PRODUCTS, Keep, KeptResults, Places, Reuse
 from outsize.plan import layout as names
 from outsize.plan.actions import Compute, Update, Work
 from outsize.plan.layout import Layout
@@ -31,7 +31,7 @@ class TrainKernels:
         self._optimizer = optimizer
         self._head = len(layout.layers) - 1
         self._table = layout.model.tied
-        self._kept: dict[tuple[int, int], KeptAttention] = {}
+        self._kept: dict[str, KeptResults] = {}
         self.inputs: StepInputs
         self.pending: PendingUpdate
         self.results = StepResults()
@@ -52,8 +52,10 @@ class TrainKernels:
                 self._forward(layer, m, views)
             case Compute(layer, "gradient_norm", _):
                 self._gradient_norm(layer, views)
+            case Compute(layer, "evaluate", m) if layer == self._head:
+                self._evaluate(m, views)
             case Compute(layer, "evaluate", m):
-                self._evaluate(layer, m, views)
+                self._forward(layer, m, views)
             case Compute(layer, _, m):
                 self._backward(layer, m, views)
 
@@ -97,7 +99,7 @@ class TrainKernels:
         if layer == 0:
             hidden = self._model.embed(parameters, self.inputs.batches[m])
         else:
-            with self._attention(KeepAttention, layer, m, views):
+            with self._costly(Keep, layer, m, views):
                 hidden = self._block(layer, m, parameters, self._boundary(layer, m, views))
         self._boundary(layer + 1, m, views).copy_(hidden)
 
@@ -112,7 +114,7 @@ class TrainKernels:
     def _block_backward(self, layer: int, m: int, views: Mapping[str, memoryview]) -> None:
         parameters = self._leaves(layer, m, views)
         hidden = self._boundary(layer, m, views).requires_grad_()
-        with self._attention(ReuseAttention, layer, m, views):
+        with self._costly(Reuse, layer, m, views):
             output = self._block(layer, m, parameters, hidden)
         flowing = self._flowing(m, views)
         output.backward(flowing)
@@ -192,29 +194,33 @@ class TrainKernels:
         self.results.norms[layer] = [n for g in gradients.values() for n in tensor_norms(g, copy)]
 
     @torch.no_grad()
-    def _evaluate(self, layer: int, m: int, views: Mapping[str, memoryview]) -> None:
-        parameters = self._weights(layer, views)
+    def _evaluate(self, m: int, views: Mapping[str, memoryview]) -> None:
+        parameters = self._weights(self._head, views)
         if self._table is not None:
             parameters[self._table] = self._weights(0, views)[self._table]
-        hidden, labels = self._boundary(layer, m, views), self.inputs.batches[m].labels
+        hidden, labels = self._boundary(self._head, m, views), self.inputs.batches[m].labels
         self.results.losses.append(self._model.loss(parameters, hidden, labels, 1.0).item())
 
     def _block(self, layer: int, m: int, parameters: dict[str, Tensor], hidden: Tensor) -> Tensor:
         return self._model.block(layer, parameters, hidden, self.inputs.contexts[m])
 
-    def _attention(
-        self,
-        mode: type[KeepAttention] | type[ReuseAttention],
-        layer: int,
-        m: int,
-        views: Mapping[str, memoryview],
+    def _costly(
+        self, mode: type[Keep] | type[Reuse], layer: int, m: int, views: Mapping[str, memoryview]
     ) -> AbstractContextManager[object]:
-        """Keep or reuse the block's attention where the layout has room for its result."""
-        view = views.get(names.attention(layer, m))
-        if view is None:
-            return nullcontext()
-        kept = self._kept.setdefault((layer, m), KeptAttention(self._model.dtype))
-        return mode(kept, _as_bytes(view))
+        """Keep or reuse the results of the block's costly operations that the plan has regions
+        for.
+        """
+        weights = views.get(names.weights(layer))
+        places: Places = {
+            operation: (self._kept.setdefault(region, KeptResults()), _as_bytes(views[region]))
+            for region, operations in (
+                (names.attention(layer, m), (ATTENTION,)),
+                (names.products(layer, m), PRODUCTS),
+            )
+            if region in views
+            for operation in operations
+        }
+        return mode(places, _as_bytes(weights)) if places and weights else nullcontext()
 
     def _weights(self, layer: int, views: Mapping[str, memoryview]) -> dict[str, Tensor]:
         view = views.get(names.weights(layer))

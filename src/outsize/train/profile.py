@@ -9,7 +9,7 @@ part of the peak that no plan can change.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -32,14 +32,15 @@ class Profile:
     """What was measured.
 
     Attributes:
-        costs: seconds by layer signature.
+        costs: seconds, by whether products are kept for the backward and then by layer signature;
+            without an entry for keeping them where that did not fit the budget.
         memory_bytes_per_s: rate of the optimizer update, by the bytes that it touches.
         fixed_bytes: resident bytes that are there with any plan: baseline, temporaries, masks of
             all micro-batches.
         baseline_bytes: resident bytes before the first layer ran.
     """
 
-    costs: Mapping[str, LayerCost]
+    costs: Mapping[bool, Mapping[str, LayerCost]]
     memory_bytes_per_s: float
     fixed_bytes: int
     baseline_bytes: int
@@ -53,14 +54,22 @@ def smallest_arena_bytes(layout: Layout) -> int:
 
 
 def profile_layers(
-    model: LayeredModel, layout: Layout, kernels: TrainKernels, batch: Batch
+    model: LayeredModel, layout: Layout, kernels: TrainKernels, batch: Batch, budget_bytes: int
 ) -> Profile:
     """Run each kind of layer forward and backward on `batch`, one micro-batch of real rows.
+
+    Args:
+        model: the model.
+        layout: one that does not keep products.
+        kernels: the arithmetic.
+        batch: one micro-batch.
+        budget_bytes: of the whole process; what would exceed it is not tried.
 
     Cost: an arena of `smallest_arena_bytes` until the return, and the heap's pages, which stay.
     """
     baseline_bytes = resident_bytes()
-    arena = HostArena(smallest_arena_bytes(layout))
+    keeping = replace(layout, keeps_products=True)
+    arena = HostArena(max(smallest_arena_bytes(layout), smallest_arena_bytes(keeping)))
     worst = _packed(batch)
     context_bytes = model.context(worst).num_bytes()
     kernels.pending = PendingUpdate(step=1, learning_rate=0.0, factor=torch.ones(()))
@@ -77,16 +86,33 @@ def profile_layers(
             first, last = layout.layers[index].span(0)
             update_s += _time(layout, kernels, arena, Update(index, 0, "optimizer"))
             update_elements += last - first
+    all_costs = {False: costs}
+    extra_bytes = arena.size_bytes - smallest_arena_bytes(layout)
+    if (
+        keeping.region_bytes != layout.region_bytes
+        and resident_bytes() + extra_bytes <= budget_bytes
+    ):
+        all_costs[True] = costs | _block_costs(keeping, kernels, arena)
     kernels.results = StepResults()
     del kernels.inputs
     arena.close()
     extra_contexts = layout.workload.num_micro_batches * context_bytes
     return Profile(
-        costs=costs,
+        costs=all_costs,
         memory_bytes_per_s=UPDATE_BYTES_PER_ELEMENT * update_elements / max(update_s, 1e-9),
         fixed_bytes=resident_bytes() + extra_contexts,
         baseline_bytes=baseline_bytes,
     )
+
+
+def _block_costs(layout: Layout, kernels: TrainKernels, arena: HostArena) -> dict[str, LayerCost]:
+    """Time each kind of block."""
+    costs: dict[str, LayerCost] = {}
+    for index, layer in enumerate(layout.model.layers):
+        if layer.kind == "block" and layer.signature not in costs:
+            forward_s, backward_s = _time_layer(layout, kernels, arena, index)
+            costs[layer.signature] = LayerCost(forward_s=forward_s, backward_s=backward_s)
+    return costs
 
 
 def _time_layer(

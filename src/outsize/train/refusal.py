@@ -13,7 +13,6 @@ from outsize.spec.machine import MachineProfile
 from outsize.store.budget import resident_bytes
 from outsize.store.heap import trim_heap
 from outsize.train.fit import LEAST_SLACK_BYTES, fit_plan, make_layout, slack_bytes
-from outsize.train.import_weights import import_bytes
 from outsize.train.options import TrainOptions
 from outsize.train.profile import Profile, profile_layers, smallest_arena_bytes
 
@@ -91,7 +90,7 @@ def refusal(
 
 def _smallest_budget_bytes(layout: Layout, machine: MachineProfile, profile: Profile) -> int:
     """Return the smallest host budget that a plan is found for, to 4 MiB."""
-    low = max(smallest_arena_bytes(layout), import_bytes(layout))
+    low = smallest_arena_bytes(layout)
     high = 2 * low
     while not _fits(layout, high, machine, profile):
         low, high = high, 2 * high
@@ -129,7 +128,7 @@ def _shorter_rows(
         if resident_bytes() + smallest_arena_bytes(layout) + LEAST_SLACK_BYTES > budget_bytes:
             continue
         part = _cut(batch, layout.workload.micro_batch_rows, length)
-        profile = profile_layers(model, layout, kernels, part)
+        profile = profile_layers(model, layout, kernels, part, budget_bytes)
         needed_bytes = _smallest_budget_bytes(layout, machine, profile)
         if needed_bytes <= budget_bytes:
             return [Remedy(change=f"--max-seq-length {length}", needed_bytes=needed_bytes)]

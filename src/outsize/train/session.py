@@ -79,9 +79,9 @@ def plan_session(
         UsageError: the options contradict the model.
         BudgetError: no plan fits, with remedies that do.
     """
-    layout, kernels = make_layout(model, options)
-    refuse_hopeless(layout, options, budget_bytes)
-    profile = profile_layers(model, layout, kernels, batch)
+    least, kernels = make_layout(model, options)
+    refuse_hopeless(least, options, budget_bytes)
+    profile = profile_layers(model, least, kernels, batch, budget_bytes)
     rates = measure_disk(folder)
     machine = MachineProfile(
         read_bytes_per_s=rates.read_bytes_per_s,
@@ -90,9 +90,9 @@ def plan_session(
     )
     arena_bytes = budget_bytes - profile.fixed_bytes - slack_bytes(profile)
     try:
-        planned = fit_plan(layout, arena_bytes, machine, profile)
+        layout, planned = fit_plan(least, arena_bytes, machine, profile)
     except DoesNotFitError as error:
-        raise refusal(model, options, batch, budget_bytes, layout, machine, profile) from error
+        raise refusal(model, options, batch, budget_bytes, least, machine, profile) from error
     return Session(
         model=model,
         layout=layout,

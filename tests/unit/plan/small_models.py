@@ -78,7 +78,9 @@ def make_workload(
     )
 
 
-def make_layout(span_elements: int = 1024, **changes: object) -> Layout:
+def make_layout(
+    span_elements: int = 1024, keeps_products: bool = False, **changes: object
+) -> Layout:
     """A layout of `make_model` and `make_workload`, each with the changes that are its own."""
     of_workload = {"num_micro_batches", "micro_batch_rows", "seq_length", "clip", "dtype"}
     workload = {key: value for key, value in changes.items() if key in of_workload}
@@ -87,6 +89,7 @@ def make_layout(span_elements: int = 1024, **changes: object) -> Layout:
         model=make_model(**model),
         workload=make_workload(**workload),
         span_elements=span_elements,
+        keeps_products=keeps_products,
     )
 
 
@@ -122,6 +125,7 @@ def layouts(draw: st.DrawFn) -> Layout:
     """
     return make_layout(
         span_elements=draw(st.sampled_from([512, 4096, 2**20])),
+        keeps_products=draw(st.booleans()),
         num_blocks=draw(st.integers(0, 4)),
         hidden=draw(st.sampled_from([8, 32, 96])),
         vocab=draw(st.sampled_from([3, 64, 200])),

@@ -97,6 +97,17 @@ def test_region_names_by_example():
     assert names.role("boundary/2/0") == "boundary"
 
 
+def test_products_take_a_row_of_each_matrix_for_each_token():
+    layout = make_layout(
+        num_blocks=1, num_micro_batches=1, seq_length=100, keeps_products=True, tied=False
+    )
+    assert "products/2/0" not in layout.region_bytes
+    # One matrix of 3 rows, 100 tokens, two bytes a number.
+    assert layout.region_bytes["products/1/0"] == PAGE
+    long = make_layout(num_blocks=1, seq_length=1000, keeps_products=True)
+    assert long.region_bytes["products/1/0"] == 2 * PAGE
+
+
 def test_a_small_step_keeps_few_tied_rows():
     few = make_layout(hidden=96, vocab=64, seq_length=16, num_micro_batches=2)
     many = make_layout(hidden=96, vocab=64, seq_length=100, num_micro_batches=2)

@@ -1,5 +1,6 @@
 """The arithmetic of a step in its order, and what each action touches."""
 
+import pytest
 from hypothesis import given, settings
 from small_models import layouts, make_layout
 
@@ -24,7 +25,7 @@ def test_a_step_of_one_block_in_full():
 def test_an_evaluation_derives_weights_and_ends_with_losses():
     layout = make_layout(num_blocks=0, span_elements=2**20, num_micro_batches=2)
     assert evaluate_step(layout) == (
-        *(Update(0, 0, "derive"), Compute(0, "forward", 0), Compute(0, "forward", 1)),
+        *(Update(0, 0, "derive"), Compute(0, "evaluate", 0), Compute(0, "evaluate", 1)),
         *(Update(1, 0, "derive"), Compute(1, "evaluate", 0), Compute(1, "evaluate", 1)),
     )
 
@@ -86,9 +87,17 @@ def test_a_tied_head_adds_to_the_gradient_of_the_embedding():
     assert Use("tied_rows/1", "read") in uses(layout, Compute(0, "backward", 1))
 
 
-def test_attention_is_kept_for_the_backward_of_blocks_only():
-    layout = make_layout(num_blocks=1, attention_heads=1)
-    assert Use("attention/1/0", "write") in uses(layout, Compute(1, "forward", 0))
-    assert Use("attention/1/0", "read") in uses(layout, Compute(1, "backward", 0))
+@pytest.mark.parametrize("role", ["attention", "products"])
+def test_costly_results_are_kept_for_the_backward_of_blocks_only(role):
+    layout = make_layout(num_blocks=1, attention_heads=1, keeps_products=True)
+    assert Use(f"{role}/1/0", "write") in uses(layout, Compute(1, "forward", 0))
+    assert Use(f"{role}/1/0", "read") in uses(layout, Compute(1, "backward", 0))
     others = [a for a in train_step(layout) if a.layer != 1]
-    assert not any("attention" in use.region for a in others for use in uses(layout, a))
+    assert not any(role in use.region for a in others for use in uses(layout, a))
+
+
+@settings(deadline=None, max_examples=50)
+@given(layouts())
+def test_an_evaluation_keeps_nothing_for_a_backward(layout):
+    touched = {use.region for action in evaluate_step(layout) for use in uses(layout, action)}
+    assert {region.partition("/")[0] for region in touched} <= {"state", "weights", "boundary"}
