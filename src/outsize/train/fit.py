@@ -17,8 +17,8 @@ from outsize.train.workload import make_workload
 SPAN_ELEMENTS = 2**20
 """Elements of one span of optimizer state: 12 MiB. Part of the state file's format."""
 
-LEAST_SLACK_BYTES = 28 * 2**20
-_SLACK_FRACTION = 0.2
+LEAST_SLACK_BYTES = 20 * 2**20
+_SLACK_FRACTION = 0.25
 
 
 def slack_bytes(profile: Profile) -> int:

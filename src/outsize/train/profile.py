@@ -1,14 +1,15 @@
 """Measure the real layers at the planned micro-batch: seconds and temporaries, before anything
 large is allocated.
 
-Every kind of layer runs once on windows of a scratch arena no larger than what the largest single
-action needs. The heap keeps its pages (`store/heap.py`), so what the process holds afterwards,
-without the arena, is interpreter, libraries and the temporaries of the largest action together: the
-part of the peak that no plan can change.
+Every kind of layer runs on windows of a scratch arena no larger than what the largest single action
+needs. First a step of one layer of each kind runs in the order of a real step, from an empty heap.
+The heap keeps its pages (`store/heap.py`), so what the process holds afterwards, without the arena,
+is interpreter, libraries and temporaries: the part of the peak that no plan can change. Then each
+kind is timed.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,15 +17,18 @@ import torch
 from outsize.models.layered import Batch, LayeredModel
 from outsize.plan.actions import Compute, Update, Work
 from outsize.plan.layout import Layout
-from outsize.plan.schedule import uses
+from outsize.plan.schedule import train_step, uses
 from outsize.plan.simulate import UPDATE_BYTES_PER_ELEMENT
 from outsize.spec.machine import LayerCost
 from outsize.store.arena import HostArena
 from outsize.store.budget import resident_bytes
+from outsize.store.heap import trim_heap
 from outsize.train.kernels import TrainKernels
 from outsize.train.step_data import PendingUpdate, StepInputs, StepResults
 
 _PATTERN_ELEMENTS = 2**20
+_ROUNDS = 4
+"""How often each layer is timed; the first time is slower, because it touches fresh pages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,83 +74,114 @@ def profile_layers(
     baseline_bytes = resident_bytes()
     keeping = replace(layout, keeps_products=True)
     arena = HostArena(max(smallest_arena_bytes(layout), smallest_arena_bytes(keeping)))
-    worst = _packed(batch)
-    context_bytes = model.context(worst).num_bytes()
     kernels.pending = PendingUpdate(step=1, learning_rate=0.0, factor=torch.ones(()))
-    costs: dict[str, LayerCost] = {}
-    update_s, update_elements = 0.0, 0
-    for index, layer in enumerate(layout.model.layers):
-        if layer.signature in costs:
-            continue
-        for shape in (worst, batch):
-            kernels.inputs = _inputs(model, shape)
-            forward_s, backward_s = _time_layer(layout, kernels, arena, index)
-        costs[layer.signature] = LayerCost(forward_s=forward_s, backward_s=backward_s)
-        if layout.layers[index].num_spans:
-            first, last = layout.layers[index].span(0)
-            update_s += _time(layout, kernels, arena, Update(index, 0, "optimizer"))
-            update_elements += last - first
-    all_costs = {False: costs}
-    extra_bytes = arena.size_bytes - smallest_arena_bytes(layout)
-    if (
-        keeping.region_bytes != layout.region_bytes
-        and resident_bytes() + extra_bytes <= budget_bytes
-    ):
-        all_costs[True] = costs | _block_costs(keeping, kernels, arena)
+    kinds = {layer.signature: i for i, layer in reversed([*enumerate(layout.model.layers)])}
+    worst = _packed(batch)
+    _replay(model, layout, kernels, arena, set(kinds.values()), worst)
+    arena.give_back()
+    other_contexts = layout.workload.num_micro_batches - 1
+    fixed_bytes = resident_bytes() + other_contexts * model.context(worst).num_bytes()
+    layouts = {False: layout}
+    fits = fixed_bytes + arena.size_bytes <= budget_bytes
+    if fits and keeping.region_bytes != layout.region_bytes:
+        layouts[True] = keeping
+    kernels.inputs = _inputs(model, batch)
+    costs = _time_layers(layouts, kernels, arena, kinds)
+    memory_bytes_per_s = _update_rate(layout, kernels, arena, kinds)
     kernels.results = StepResults()
     del kernels.inputs
     arena.close()
-    extra_contexts = layout.workload.num_micro_batches * context_bytes
     return Profile(
-        costs=all_costs,
-        memory_bytes_per_s=UPDATE_BYTES_PER_ELEMENT * update_elements / max(update_s, 1e-9),
-        fixed_bytes=resident_bytes() + extra_contexts,
+        costs=costs,
+        memory_bytes_per_s=memory_bytes_per_s,
+        fixed_bytes=fixed_bytes,
         baseline_bytes=baseline_bytes,
     )
 
 
-def _block_costs(layout: Layout, kernels: TrainKernels, arena: HostArena) -> dict[str, LayerCost]:
-    """Time each kind of block."""
-    costs: dict[str, LayerCost] = {}
-    for index, layer in enumerate(layout.model.layers):
-        if layer.kind == "block" and layer.signature not in costs:
-            forward_s, backward_s = _time_layer(layout, kernels, arena, index)
-            costs[layer.signature] = LayerCost(forward_s=forward_s, backward_s=backward_s)
+def _time_layers(
+    layouts: Mapping[bool, Layout],
+    kernels: TrainKernels,
+    arena: HostArena,
+    kinds: Mapping[str, int],
+) -> dict[bool, dict[str, LayerCost]]:
+    """Time one layer of each kind, whose index `kinds` has, under each layout in turn."""
+    costs: dict[bool, dict[str, LayerCost]] = {key: {} for key in layouts}
+    for signature, index in kinds.items():
+        rounds = [
+            {key: _time_layer(layout, kernels, arena, index) for key, layout in layouts.items()}
+            for _ in range(_ROUNDS)
+        ]
+        for key in layouts:
+            costs[key][signature] = LayerCost(
+                forward_s=min(found[key].forward_s for found in rounds),
+                backward_s=min(found[key].backward_s for found in rounds),
+            )
     return costs
 
 
-def _time_layer(
-    layout: Layout, kernels: TrainKernels, arena: HostArena, index: int
-) -> tuple[float, float]:
+def _update_rate(
+    layout: Layout, kernels: TrainKernels, arena: HostArena, kinds: Mapping[str, int]
+) -> float:
+    """Return the memory rate, in bytes per second, of updating one span of each kind of layer."""
+    seconds, elements = 0.0, 0
+    for index in kinds.values():
+        if layout.layers[index].num_spans:
+            first, last = layout.layers[index].span(0)
+            update = Update(index, 0, "optimizer")
+            seconds += min(_time(layout, kernels, arena, update) for _ in range(_ROUNDS))
+            elements += last - first
+    return UPDATE_BYTES_PER_ELEMENT * elements / max(seconds, 1e-9)
+
+
+def _replay(
+    model: LayeredModel,
+    layout: Layout,
+    kernels: TrainKernels,
+    arena: HostArena,
+    sample: Collection[int],
+    batch: Batch,
+) -> None:
+    """Run two steps of the `sample` layers alone, from an empty heap and in the order of a real
+    step; the heap keeps the pages that they took.
+    """
+    trim_heap()
+    for _ in range(2):
+        kernels.inputs = _inputs(model, batch)
+        kernels.results = StepResults()
+        for action in train_step(layout):
+            first = action.span == 0 if isinstance(action, Update) else action.micro_batch == 0
+            if first and action.layer in sample:
+                kernels.run(action, _windows(layout, arena, action))
+        del kernels.inputs
+    kernels.results = StepResults()
+
+
+def _time_layer(layout: Layout, kernels: TrainKernels, arena: HostArena, index: int) -> LayerCost:
     forward_s = 0.0
     if index < len(layout.layers) - 1:
         forward_s = _time(layout, kernels, arena, Compute(index, "forward", 0))
     backward_s = _time(layout, kernels, arena, Compute(index, "backward", 0))
-    return forward_s, backward_s
+    return LayerCost(forward_s=forward_s, backward_s=backward_s)
 
 
 def _time(layout: Layout, kernels: TrainKernels, arena: HostArena, action: Work) -> float:
-    """Return the faster of two runs after a first one that touches the pages."""
-    _run(layout, kernels, arena, action)
-    times = []
-    for _ in range(2):
-        start_s = time.perf_counter()
-        _run(layout, kernels, arena, action, fill=False)
-        times.append(time.perf_counter() - start_s)
-    return min(times)
+    views = _windows(layout, arena, action)
+    for view in views.values():
+        _fill(view, kernels)
+    start_s = time.perf_counter()
+    kernels.run(action, views)
+    return time.perf_counter() - start_s
 
 
-def _run(
-    layout: Layout, kernels: TrainKernels, arena: HostArena, action: Work, *, fill: bool = True
-) -> None:
+def _windows(layout: Layout, arena: HostArena, action: Work) -> dict[str, memoryview]:
+    """Return windows of the arena, end to end, for the regions that an action uses."""
     views, offset = {}, 0
     for use in uses(layout, action):
         size = layout.region_bytes[use.region]
         views[use.region] = arena.view(offset, size)
         offset += size
-        if fill:
-            _fill(views[use.region], kernels)
-    kernels.run(action, views)
+    return views
 
 
 def _fill(view: memoryview, kernels: TrainKernels) -> None:

@@ -15,6 +15,7 @@ from outsize.plan.search import PlannedStep
 from outsize.plan.simulate import Prediction
 from outsize.probe.disk import measure_disk
 from outsize.spec.machine import MachineProfile
+from outsize.store.heap import drop_file_pages
 from outsize.train.fit import fit_plan, make_layout, slack_bytes
 from outsize.train.kernels import TrainKernels
 from outsize.train.options import TrainOptions
@@ -51,6 +52,13 @@ class Session:
         """Prediction of a steady step."""
         return self.planned.prediction
 
+    @property
+    def trim_above_bytes(self) -> int:
+        """Resident bytes from which on free pages of the heap are given back between steps: gaps
+        have then taken half of the slack.
+        """
+        return self.predicted_host_bytes - slack_bytes(self.profile) // 2
+
     def roles(self) -> Mapping[str, int]:
         """Return predicted host bytes by role, largest first."""
         baseline = self.profile.baseline_bytes
@@ -79,6 +87,7 @@ def plan_session(
         UsageError: the options contradict the model.
         BudgetError: no plan fits, with remedies that do.
     """
+    drop_file_pages()
     least, kernels = make_layout(model, options)
     refuse_hopeless(least, options, budget_bytes)
     profile = profile_layers(model, least, kernels, batch, budget_bytes)

@@ -20,6 +20,7 @@ from outsize.runtime.executor import Executor
 from outsize.runtime.slots import Slots
 from outsize.store.arena import HostArena
 from outsize.store.budget import resident_bytes
+from outsize.store.heap import trim_heap
 from outsize.store.journal import Journal
 from outsize.store.store import Store
 from outsize.train.data.rows import PackedRows
@@ -155,6 +156,7 @@ class Trainer:
         self._kernels.inputs = self._inputs(step)
         self._kernels.results = StepResults()
         self._executor.run(actions)
+        del self._kernels.inputs  # so that there are never those of two steps
         loss = sum(self._kernels.results.losses)
         rate = learning_rate(self._options, step, self._num_steps)
         norm, factor = None, None
@@ -162,6 +164,8 @@ class Trainer:
             norm, factor = self._kernels.clip(self._options.max_grad_norm)
         self._kernels.pending = PendingUpdate(step=step + 1, learning_rate=rate, factor=factor)
         after = self._store.counters()
+        if resident_bytes() > self._session.trim_above_bytes:
+            trim_heap()
         self.log.losses.append(loss)
         self.log.step_s.append(time.perf_counter() - start_s)
         self.log.exposed_io_s += self._executor.exposed_io_s - exposed_s
