@@ -14,7 +14,7 @@ MIB = 2**20
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export-budget")
-    model = write_model(folder / "model", vocab_size=32768, num_hidden_layers=12)
+    model = write_model(folder / "model", vocab_size=98304, num_hidden_layers=12)
     data = write_text(folder / "data.txt")
     code, result = outsize(
         "train", model, "--data", data, "--steps", 1, "--tokens-per-step", 128,
@@ -44,7 +44,7 @@ def test_export_stays_inside_the_smallest_budget(run: Path, tmp_path: Path, dtyp
     smallest = smallest_budget(*command, "20MiB")
     code, result = outsize(*command, f"{smallest}MiB")
     assert code == 0, result
-    assert result["num_elements"] > 40e6
+    assert result["num_elements"] > 70e6
     measured = result["measured_peak_bytes"]["host"]
     assert 0.5 * smallest * MIB < measured <= smallest * MIB
     assert smallest < 120

@@ -16,6 +16,7 @@ from outsize.models.decoder import Decoder
 from outsize.quantities import align_up
 from outsize.store.arena import HostArena
 from outsize.store.budget import resident_bytes
+from outsize.store.heap import drop_file_pages
 
 _SLACK_BYTES = 32 * 2**20
 """What is not measured: one conversion chunk, Python objects, gaps in the heap."""
@@ -55,6 +56,7 @@ def make_room(
         BudgetError: not even one layer at a time fits.
     """
     sizes = weights.layer_bytes
+    drop_file_pages()
     needs = {"interpreter and libraries": resident_bytes(), "largest layer": max(sizes)}
     estimate = needs | _estimate(decoder, num_prompt_tokens, num_tokens)
     if sum(needs.values()) + _least_temporaries_bytes(decoder, num_prompt_tokens) > budget_bytes:
