@@ -14,6 +14,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
 from outsize.errors import OutsizeError, RunError
 from outsize.quantities import format_bytes, format_seconds
@@ -104,20 +106,27 @@ def _summary(
 ) -> Panel:
     predicted, measured = trained["predicted_peak_bytes"], trained["measured_peak_bytes"]
     equal = "equal, every bit" if proof["equal"] else "DIFFERENT"
-    lines = [
-        f"memory    predicted {format_bytes(predicted['host'])}, "
+    rows = {
+        "memory": f"predicted {format_bytes(predicted['host'])}, "
         f"measured {format_bytes(measured['host'])}, "
         f"budget {format_bytes(trained['budget_bytes']['host'])}",
-        f"speed     {trained['tokens_per_s']:.0f} tokens/s",
-        f"loss      {trained['loss_first']:.3f} to {trained['loss_last']:.3f}",
-        f"result    {equal} to plain PyTorch",
-        f"time      {format_seconds(seconds)}",
-        "",
-        f"before    {PROMPT}[dim]{_one_line(before['text'])}[/]",
-        f"after     {PROMPT}[dim]{_one_line(after['text'])}[/]",
-    ]
-    return Panel("\n".join(lines), title="Outsize", title_align="left", border_style="dim")
+        "speed": f"{trained['tokens_per_s']:.0f} tokens/s",
+        "loss": f"{trained['loss_first']:.3f} to {trained['loss_last']:.3f}",
+        "result": f"{equal} to plain PyTorch, whose peak was {_plain_peak(proof)}",
+        "time": format_seconds(seconds),
+        "before": _answer(before),
+        "after": _answer(after),
+    }
+    table = Table.grid(padding=(0, 2))
+    for label, text in rows.items():
+        table.add_row(label, text)
+    return Panel(table, title="Outsize", title_align="left", border_style="dim")
 
 
-def _one_line(text: str) -> str:
-    return " ".join(("|" + text).split())[1:].replace("[", "\\[")
+def _plain_peak(proof: dict[str, Any]) -> str:
+    return format_bytes(max(case["plain_peak_bytes"] for case in proof["cases"]))
+
+
+def _answer(generated: dict[str, Any]) -> Text:
+    answer = " ".join(("|" + generated["text"]).split())[1:]
+    return Text.assemble(PROMPT, (answer, "dim"))

@@ -138,6 +138,8 @@ class VerifyCase:
         max_difference_exp_avg: of the first moments.
         max_difference_exp_avg_sq: of the second moments.
         max_difference_losses: of the losses of all steps.
+        streamed_peak_bytes: host peak of the streamed side.
+        plain_peak_bytes: host peak of plain PyTorch.
     """
 
     dtype: str
@@ -147,6 +149,8 @@ class VerifyCase:
     max_difference_exp_avg: float
     max_difference_exp_avg_sq: float
     max_difference_losses: float
+    streamed_peak_bytes: int
+    plain_peak_bytes: int
 
     @property
     def equal(self) -> bool:

@@ -123,3 +123,19 @@ def test_a_budget_that_is_too_small_is_refused_and_the_remedy_works(files, tmp_p
         code, result = outsize(*base, *more, "--dry-run")
         assert code == 0, (remedy, result)
         assert result["predicted_peak_bytes"]["host"] <= result["budget_bytes"]["host"]
+
+
+def test_a_disk_budget_that_is_too_small_is_refused_and_the_remedy_works(files, tmp_path):
+    model, data = files
+    base = [
+        "train", model, "--data", data, "--max-seq-length", 256, "--tokens-per-step", 1024,
+        "--steps", 1, "--memory", "1GiB", "--output", tmp_path / "run",
+    ]  # fmt: skip
+    code, refused = outsize(*base, "--disk", "100MiB")
+    assert code == 2
+    error = refused["error"]
+    assert (error["kind"], error["tier"]) == ("budget", "disk")
+    assert not (tmp_path / "run").exists()
+    code, result = outsize(*base, *error["remedies"][0]["change"].split())
+    assert code == 0
+    assert result["measured_peak_bytes"]["disk"] <= result["budget_bytes"]["disk"]

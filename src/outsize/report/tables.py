@@ -109,6 +109,8 @@ def show_plan(console: Console, result: PlanResult) -> None:
 def show_verify(console: Console, result: VerifyResult) -> None:
     """Print every case with its largest differences, then the verdict."""
     table = _table("dtype", "clip", "micro", "weights", "exp_avg", "exp_avg_sq", "losses", "equal")
+    table.title = "largest differences from plain PyTorch"
+    table.title_justify, table.title_style = "left", ""
     for case in result.cases:
         clip, equal = "yes" if case.clip else "no", "yes" if case.equal else "NO"
         table.add_row(case.dtype, clip, str(case.accumulation), *_differences(case), equal)
@@ -119,6 +121,11 @@ def show_verify(console: Console, result: VerifyResult) -> None:
         size += f" of {result.num_layers_model}"
     verdict = "bit for bit equal to" if result.equal else "DIFFERENT from"
     console.print(f"\n{size}, {result.steps} steps: {verdict} plain PyTorch.", markup=False)
+    streamed = format_bytes(max(case.streamed_peak_bytes for case in result.cases))
+    plain = format_bytes(max(case.plain_peak_bytes for case in result.cases))
+    console.print(
+        f"Host peak {streamed} of {format_bytes(result.budget_bytes.host)}; plain PyTorch {plain}."
+    )
 
 
 def _differences(case: VerifyCase) -> tuple[str, ...]:

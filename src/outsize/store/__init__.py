@@ -1,1 +1,1 @@
-"""Bytes on tiers: arenas and the ledger, the disk store, commit records. No torch."""
+"""Bytes on tiers: arenas, the disk store, commit records. No torch."""

@@ -1,5 +1,6 @@
 """Fit a step into a host budget: what is fixed, what is kept free, and what the plan may have."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from outsize.models.layered import LayeredModel
@@ -9,9 +10,11 @@ from outsize.plan.residency import DoesNotFitError
 from outsize.plan.search import PlannedStep, plan_train_step
 from outsize.spec.machine import MachineProfile
 from outsize.spec.tensor import PAGE_BYTES
+from outsize.store.store import layout_bytes
 from outsize.train.kernels import TrainKernels
 from outsize.train.options import TrainOptions
 from outsize.train.profile import Profile
+from outsize.train.state_file import all_extents, plan_lists
 from outsize.train.workload import make_workload
 
 SPAN_ELEMENTS = 2**20
@@ -48,11 +51,11 @@ def make_layout(model: LayeredModel, options: TrainOptions) -> tuple[Layout, Tra
     return layout, TrainKernels(model, layout, optimizer)
 
 
-def fit_plan(
+def fit_plans(
     layout: Layout, arena_bytes: int, machine: MachineProfile, profile: Profile
-) -> tuple[Layout, PlannedStep]:
-    """Return the fastest plan whose arena is at most `arena_bytes`, and its layout, which keeps
-    products if that pays.
+) -> list[tuple[Layout, PlannedStep]]:
+    """Return the best plans whose arena is at most `arena_bytes`, each with its layout: one that
+    recomputes products and, where it was profiled and fits, one that keeps them.
 
     Raises:
         DoesNotFitError: there is none.
@@ -66,4 +69,21 @@ def fit_plan(
         except DoesNotFitError:
             if not keeps_products:
                 raise
-    return min(found, key=lambda one: one[1].prediction.step_s)
+    return found
+
+
+def choose_plan(
+    found: Sequence[tuple[Layout, PlannedStep]], disk_bytes: int
+) -> tuple[Layout, PlannedStep]:
+    """Return the fastest plan whose state file is at most `disk_bytes`; where there is none, the
+    one with the smallest.
+    """
+
+    def file_bytes(one: tuple[Layout, PlannedStep]) -> int:
+        layout, planned = one
+        return layout_bytes(all_extents(layout, plan_lists(planned.plan)))
+
+    fitting = [one for one in found if file_bytes(one) <= disk_bytes]
+    if not fitting:
+        return min(found, key=file_bytes)
+    return min(fitting, key=lambda one: one[1].prediction.step_s)

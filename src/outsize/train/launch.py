@@ -197,8 +197,11 @@ def _data_options(folder: RunFolder, data: str, output: Path) -> DataOptions:
 
 
 def _disk_budget_bytes(folder: RunFolder) -> int:
-    usage = shutil.disk_usage(folder.path)
-    own_bytes = sum(p.stat().st_blocks * 512 for p in folder.path.rglob("*") if p.is_file())
-    free_bytes = usage.free + own_bytes
-    asked = folder.options.disk_bytes
+    free_bytes, asked = free_disk_bytes(folder.path), folder.options.disk_bytes
     return free_bytes if asked is None else min(asked, free_bytes)
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Return what a folder may take on its disk in all: what is free, and what it has already."""
+    own_bytes = sum(p.stat().st_blocks * 512 for p in folder.rglob("*") if p.is_file())
+    return shutil.disk_usage(folder).free + own_bytes

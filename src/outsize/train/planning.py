@@ -9,17 +9,18 @@ from pathlib import Path
 
 import torch
 
-from outsize.errors import BudgetError, Contributor
+from outsize.errors import BudgetError, Contributor, Remedy
 from outsize.models.layered import LayeredModel
 from outsize.models.registry import build
 from outsize.ops.dtypes import TORCH_DTYPES
+from outsize.plan.layout import Layout
 from outsize.results import PlanResult, TierBytes
 from outsize.runtime.events import OnEvent, Planned, phase
 from outsize.store.store import Extent, layout_bytes
 from outsize.train.data.rows import PackedRows
 from outsize.train.evaluate import Evaluator
 from outsize.train.explain import plan_rows
-from outsize.train.launch import Launch
+from outsize.train.launch import Launch, free_disk_bytes
 from outsize.train.options import TrainOptions
 from outsize.train.run_folder import RunFolder
 from outsize.train.session import Session, plan_session
@@ -59,7 +60,14 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
     with phase("profile", on_event):
         num_rows = make_workload(options, model.spec).micro_batch_rows
         batch = read_batch(rows, [index % rows.num_rows for index in range(num_rows)])
-        session = plan_session(model, options, batch, inputs.host_budget_bytes, inputs.folder.path)
+        session = plan_session(
+            model,
+            options,
+            batch,
+            budget_bytes=inputs.host_budget_bytes,
+            disk_bytes=inputs.disk_budget_bytes - _other_disk_bytes(inputs.folder),
+            folder=inputs.folder.path,
+        )
     evaluator = _evaluator(session, inputs.folder)
     lists = [*plan_lists(session.planned.plan)]
     if evaluator is not None:
@@ -74,7 +82,9 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
         commit_seconds=options.commit_seconds,
         predicted_peak_bytes=TierBytes(
             host=session.predicted_host_bytes,
-            disk=layout_bytes(extents) + _other_disk_bytes(session, inputs.folder),
+            disk=layout_bytes(extents)
+            + _journal_bytes(session.layout)
+            + _other_disk_bytes(inputs.folder),
         ),
     )
     _check_disk(planning, inputs)
@@ -98,14 +108,16 @@ def _num_steps(options: TrainOptions, num_rows: int, session: Session) -> int:
     return max(1, math.ceil(rows / session.layout.workload.rows_per_step))
 
 
-def _other_disk_bytes(session: Session, folder: RunFolder) -> int:
-    """Bytes of the run folder besides the state file."""
-    regions = len(durable_regions(session.layout))
-    journal_bytes = 2 * (JOURNAL_BYTES_PER_REGION * regions + 8192) + 4096
+def _journal_bytes(layout: Layout) -> int:
+    return 2 * (JOURNAL_BYTES_PER_REGION * len(durable_regions(layout)) + 8192) + 4096
+
+
+def _other_disk_bytes(folder: RunFolder) -> int:
+    """Bytes of the run folder besides state file and journal."""
     prepared_bytes = sum(
         allocated_bytes(path) for path in (folder.model, folder.data, folder.evaluation_data)
     )
-    return prepared_bytes + journal_bytes + _SMALL_FILES_BYTES
+    return prepared_bytes + _SMALL_FILES_BYTES
 
 
 def _check_disk(planning: Planning, inputs: Launch) -> None:
@@ -113,6 +125,12 @@ def _check_disk(planning: Planning, inputs: Launch) -> None:
     if needed_bytes <= inputs.disk_budget_bytes:
         return
     state_bytes = planning.session.layout.state_bytes
+    remedies = [
+        Remedy(change="--output DIR on a disk with as much free", needed_bytes=needed_bytes)
+    ]
+    if needed_bytes <= free_disk_bytes(inputs.folder.path):
+        gib = math.ceil(needed_bytes / 2**30 * 10) / 10
+        remedies.insert(0, Remedy(change=f"--disk {gib}GiB", needed_bytes=needed_bytes))
     raise BudgetError(
         f"Training {inputs.folder.options.model} in {inputs.folder.path}",
         needed_bytes=needed_bytes,
@@ -124,6 +142,7 @@ def _check_disk(planning: Planning, inputs: Launch) -> None:
                 role="scratch", size_bytes=layout_bytes(planning.extents) - 2 * state_bytes
             ),
         ),
+        remedies=tuple(remedies),
     )
 
 

@@ -12,7 +12,7 @@ from outsize.quantities import align_up
 from outsize.spec.machine import MachineProfile
 from outsize.store.budget import resident_bytes
 from outsize.store.heap import trim_heap
-from outsize.train.fit import LEAST_SLACK_BYTES, fit_plan, make_layout, slack_bytes
+from outsize.train.fit import LEAST_SLACK_BYTES, fit_plans, make_layout, slack_bytes
 from outsize.train.options import TrainOptions
 from outsize.train.profile import Profile, profile_layers, smallest_arena_bytes
 
@@ -24,8 +24,9 @@ def refuse_hopeless(layout: Layout, options: TrainOptions, budget_bytes: int) ->
     least_bytes = resident_bytes() + smallest_arena_bytes(layout) + LEAST_SLACK_BYTES
     if least_bytes <= budget_bytes:
         return
+    temporaries_bytes = estimate_temporaries_bytes(layout)
     estimate_bytes = resident_bytes() + smallest_arena_bytes(layout) * 5 // 4 + LEAST_SLACK_BYTES
-    estimate_bytes += estimate_temporaries_bytes(layout)
+    estimate_bytes += temporaries_bytes
     raise BudgetError(
         _subject(options),
         needed_bytes=estimate_bytes,
@@ -34,7 +35,7 @@ def refuse_hopeless(layout: Layout, options: TrainOptions, budget_bytes: int) ->
         contributors=(
             Contributor(role="interpreter and libraries", size_bytes=resident_bytes()),
             *_largest_roles(layout),
-            Contributor(role="temporaries", size_bytes=estimate_temporaries_bytes(layout)),
+            Contributor(role="temporaries", size_bytes=temporaries_bytes),
         ),
         remedies=(_memory_remedy(estimate_bytes),),
     )
@@ -102,7 +103,7 @@ def _smallest_budget_bytes(layout: Layout, machine: MachineProfile, profile: Pro
 
 def _fits(layout: Layout, arena_bytes: int, machine: MachineProfile, profile: Profile) -> bool:
     try:
-        fit_plan(layout, arena_bytes, machine, profile)
+        fit_plans(layout, arena_bytes, machine, profile)
     except DoesNotFitError:
         return False
     return True

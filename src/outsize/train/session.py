@@ -16,7 +16,7 @@ from outsize.plan.simulate import Prediction
 from outsize.probe.disk import measure_disk
 from outsize.spec.machine import MachineProfile
 from outsize.store.heap import drop_file_pages
-from outsize.train.fit import fit_plan, make_layout, slack_bytes
+from outsize.train.fit import choose_plan, fit_plans, make_layout, slack_bytes
 from outsize.train.kernels import TrainKernels
 from outsize.train.options import TrainOptions
 from outsize.train.profile import Profile, profile_layers
@@ -72,7 +72,13 @@ class Session:
 
 
 def plan_session(
-    model: LayeredModel, options: TrainOptions, batch: Batch, budget_bytes: int, folder: Path
+    model: LayeredModel,
+    options: TrainOptions,
+    batch: Batch,
+    *,
+    budget_bytes: int,
+    disk_bytes: int,
+    folder: Path,
 ) -> Session:
     """Profile the model's layers on `batch`, measure the disk of `folder`, and plan the step.
 
@@ -81,6 +87,7 @@ def plan_session(
         options: of the run.
         batch: real rows, one micro-batch of them.
         budget_bytes: host budget of the whole process.
+        disk_bytes: room for the state file.
         folder: where the run's files will lie.
 
     Raises:
@@ -99,9 +106,10 @@ def plan_session(
     )
     arena_bytes = budget_bytes - profile.fixed_bytes - slack_bytes(profile)
     try:
-        layout, planned = fit_plan(least, arena_bytes, machine, profile)
+        found = fit_plans(least, arena_bytes, machine, profile)
     except DoesNotFitError as error:
         raise refusal(model, options, batch, budget_bytes, least, machine, profile) from error
+    layout, planned = choose_plan(found, disk_bytes)
     return Session(
         model=model,
         layout=layout,

@@ -92,6 +92,8 @@ def test_verify_shows_every_difference() -> None:
         max_difference_exp_avg=0.0,
         max_difference_exp_avg_sq=0.0,
         max_difference_losses=float("nan"),
+        streamed_peak_bytes=2**30,
+        plain_peak_bytes=5 * 2**30,
     )
     result = VerifyResult(
         model="m",
@@ -108,6 +110,7 @@ def test_verify_shows_every_difference() -> None:
     text = "\n".join(_lines(console))
     assert "bfloat16    no      4    1e-07        0           0     nan     NO" in text
     assert "12,345 parameters in 2 layers of 30, 5 steps: DIFFERENT from plain PyTorch." in text
+    assert "Host peak 1.00 GiB of 1.00 GiB; plain PyTorch 5.00 GiB." in text
 
 
 def test_the_environment_fits_the_screen() -> None:

@@ -17,6 +17,7 @@ from outsize.models.layered import LayeredModel
 from outsize.models.registry import build
 from outsize.ops.dtypes import TORCH_DTYPES
 from outsize.spec.workload import TrainWorkload
+from outsize.store.budget import peak_resident_bytes
 from outsize.store.heap import keep_heap_pages
 from outsize.train.data.rows import PackedRows
 from outsize.train.data.sampler import StepSampler
@@ -37,7 +38,7 @@ def train_plain(
     files: dict[str, Any],
     streamed_losses: list[float],
     progress: str,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Train in memory and compare.
 
     Args:
@@ -48,7 +49,8 @@ def train_plain(
         progress: the pipe of `progress.py`.
 
     Returns:
-        Largest differences of `master`, `exp_avg`, `exp_avg_sq` and `losses`.
+        Largest differences of `master`, `exp_avg`, `exp_avg_sq` and `losses`; `peak_bytes` of this
+        process until the last step ended.
 
     Cost: the whole training state in host memory, at least 20 bytes a parameter.
     """
@@ -65,10 +67,12 @@ def train_plain(
         for step in range(num_steps):
             losses.append(train_step(trainer, rows, workload, choices, step))
             step_finished(Path(progress))
+    peak_bytes = peak_resident_bytes()
     with closing(StoredState(run)) as stored:
         assert stored.step == num_steps
         found = state_differences(stored, trainer.spans())
-    return found | {"losses": loss_difference(streamed_losses, losses)}
+    differences = found | {"losses": loss_difference(streamed_losses, losses)}
+    return {**differences, "peak_bytes": peak_bytes}
 
 
 def initial_weights(

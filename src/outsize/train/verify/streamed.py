@@ -11,7 +11,7 @@ from typing import Any
 
 from outsize.formats.hub import ModelFiles
 from outsize.runtime.events import Event, StepFinished
-from outsize.store.budget import resident_bytes
+from outsize.store.budget import peak_resident_bytes, resident_bytes
 from outsize.store.heap import keep_heap_pages
 from outsize.train.launch import Launch
 from outsize.train.options import TrainOptions
@@ -38,7 +38,8 @@ def train_streamed(
         progress: the pipe of `progress.py`.
 
     Returns:
-        JSON-able: the `losses` of all steps and the `disk_budget_bytes`.
+        JSON-able: the `losses` of all steps, the `disk_budget_bytes`, and the `peak_bytes` of this
+        process.
 
     Raises:
         OutsizeError: as `run_training`.
@@ -65,7 +66,11 @@ def train_streamed(
         run_training(inputs, on_event, start_s)
     finally:
         run.close()
-    return {"losses": losses, "disk_budget_bytes": inputs.disk_budget_bytes}
+    return {
+        "losses": losses,
+        "disk_budget_bytes": inputs.disk_budget_bytes,
+        "peak_bytes": peak_resident_bytes(),
+    }
 
 
 def model_files(fields: dict[str, Any]) -> ModelFiles:

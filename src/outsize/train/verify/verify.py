@@ -168,6 +168,8 @@ def _compare(
         max_difference_exp_avg=found["exp_avg"],
         max_difference_exp_avg_sq=found["exp_avg_sq"],
         max_difference_losses=found["losses"],
+        streamed_peak_bytes=streamed["peak_bytes"],
+        plain_peak_bytes=found["peak_bytes"],
     )
     return result, streamed["disk_budget_bytes"]
 
