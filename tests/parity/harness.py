@@ -148,9 +148,8 @@ def make_session(
     if arena != "whole":
         size = least_arena_bytes(layout)
         size = size if arena == "least" else (size + sum(layout.region_bytes.values())) // 2
-    profile = Profile(
-        costs={False: _costs(layout)}, memory_bytes_per_s=1e9, fixed_bytes=0, baseline_bytes=0
-    )
+    costs = dict.fromkeys((False, True), _costs(layout))
+    profile = Profile(costs=costs, memory_bytes_per_s=1e9, fixed_bytes=0, baseline_bytes=0)
     return Session(
         model=model,
         layout=layout,

@@ -34,23 +34,36 @@ def _amount(phase: PhaseStarted, done: int) -> str:
     return f"{done:,}{total} {phase.unit}"
 
 
-def live_step(event: StepFinished, losses: Sequence[float]) -> Table:
-    """Draw the three lines that change with every step: progress, loss, memory and disk."""
+def live_step(
+    done_steps: float,
+    num_steps: int,
+    remaining_s: float,
+    last: StepFinished | None,
+    losses: Sequence[float],
+) -> Table:
+    """Draw the lines that change while steps run: progress, then loss, memory and disk of the last
+    one.
+    """
     table = Table.grid(padding=(0, 2))
     table.add_column(width=10, no_wrap=True, style="dim")
     table.add_column(width=_BAR_WIDTH, no_wrap=True)
     table.add_column(no_wrap=True)
-    steps = f"{event.step} of {event.num_steps}, {format_seconds(event.remaining_s)} left"
-    table.add_row("step", _bar(event.step, event.num_steps), steps)
+    steps = f"{int(done_steps)} of {num_steps}, {format_seconds(remaining_s)} left"
+    table.add_row("step", _bar(done_steps, num_steps), steps)
+    if last is not None:
+        _add_last_step(table, last, losses)
+    return table
+
+
+def _add_last_step(table: Table, event: StepFinished, losses: Sequence[float]) -> None:
     rate = f"{event.loss:.4f}, {event.num_tokens / event.step_s:,.0f} tokens/s"
     table.add_row("loss", sparkline(losses, _SPARK_WIDTH), rate)
     memory = f"{format_bytes(event.host_bytes)} of {format_bytes(event.budget_bytes)}"
     table.add_row("memory", _bar(event.host_bytes, event.budget_bytes), memory)
     table.add_row("disk", _transfers(event), f"{format_seconds(event.step_s)} a step")
-    return table
 
 
-def _bar(done: int, total: int) -> ProgressBar:
+def _bar(done: float, total: int) -> ProgressBar:
     return ProgressBar(total=total, completed=min(done, total), width=_BAR_WIDTH)
 
 

@@ -24,6 +24,7 @@ from outsize.runtime.events import (
     PhaseStarted,
     Planned,
     StepFinished,
+    StepUnderWay,
     TextGenerated,
 )
 
@@ -50,6 +51,7 @@ class TerminalReporter:
         self.console = console or make_console()
         self.losses: list[float] = []
         self._phase: PhaseStarted | None = None
+        self._last: StepFinished | None = None
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -74,6 +76,8 @@ class TerminalReporter:
             case Planned():
                 self._clear()
                 self.console.print(rows_table(event.rows))
+            case StepUnderWay(done_steps=done, num_steps=total, remaining_s=left):
+                self._draw(live_step(done, total, left, self._last, self.losses))
             case StepFinished():
                 self._step(event)
             case Evaluated():
@@ -87,8 +91,10 @@ class TerminalReporter:
 
     def _step(self, event: StepFinished) -> None:
         self.losses.append(event.loss)
+        self._last = event
         if self.console.is_terminal:
-            self._draw(live_step(event, self.losses))
+            left = event.remaining_s
+            self._draw(live_step(event.step, event.num_steps, left, event, self.losses))
         else:
             self._say(plain_step(event))
 

@@ -43,6 +43,21 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepUnderWay:
+    """A train step is going on; told about once a second.
+
+    Attributes:
+        done_steps: finished steps and the finished part of this one.
+        num_steps: how many the run will take.
+        remaining_s: honest time left: by the plan first, by the measured steps later.
+    """
+
+    done_steps: float
+    num_steps: int
+    remaining_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepFinished:
     """One train step is done.
 
@@ -109,6 +124,7 @@ Event = (
     | PhaseAdvanced
     | PhaseFinished
     | Planned
+    | StepUnderWay
     | StepFinished
     | Evaluated
     | Committed

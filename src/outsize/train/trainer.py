@@ -15,7 +15,7 @@ import torch
 
 from outsize.models.layered import Batch
 from outsize.plan.actions import Action
-from outsize.runtime.events import Committed, Evaluated, OnEvent, StepFinished
+from outsize.runtime.events import Committed, Evaluated, OnEvent, StepFinished, StepUnderWay
 from outsize.runtime.executor import Executor
 from outsize.runtime.slots import Slots
 from outsize.store.arena import HostArena
@@ -27,6 +27,7 @@ from outsize.train.data.rows import PackedRows
 from outsize.train.data.sampler import StepSampler
 from outsize.train.learning_rate import learning_rate
 from outsize.train.options import TrainOptions
+from outsize.train.progress import watched
 from outsize.train.session import Session
 from outsize.train.step_data import PendingUpdate, StepInputs, StepResults
 
@@ -155,7 +156,9 @@ class Trainer:
         exposed_s = self._executor.exposed_io_s
         self._kernels.inputs = self._inputs(step)
         self._kernels.results = StepResults()
-        self._executor.run(actions)
+        self._executor.run(
+            watched(actions, self._session, lambda part: self._tell_progress(step + part))
+        )
         del self._kernels.inputs  # so that there are never those of two steps
         loss = sum(self._kernels.results.losses)
         rate = learning_rate(self._options, step, self._num_steps)
@@ -172,6 +175,15 @@ class Trainer:
         read = after.bytes_read - counters.bytes_read
         written = after.bytes_written - counters.bytes_written
         self._tell(step + 1, loss, norm, rate, read, written)
+
+    def _tell_progress(self, done_steps: float) -> None:
+        self._on_event(
+            StepUnderWay(
+                done_steps=done_steps,
+                num_steps=self._num_steps,
+                remaining_s=(self._num_steps - done_steps) * self._typical_step_s(),
+            )
+        )
 
     def _tell(
         self,

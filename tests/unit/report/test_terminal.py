@@ -15,6 +15,7 @@ from outsize.runtime.events import (
     PhaseStarted,
     Planned,
     StepFinished,
+    StepUnderWay,
     TextGenerated,
 )
 
@@ -48,7 +49,9 @@ _RUN: tuple[Event, ...] = (
     PhaseFinished(phase="profile", seconds=75.0),
     Planned(rows=(("resident", "12 of [32] layers"), ("limit", "compute"))),
     Notice(text="3 rows were [cut]."),
+    StepUnderWay(done_steps=0.4, num_steps=20, remaining_s=150.0),
     _step(1),
+    StepUnderWay(done_steps=1.5, num_steps=20, remaining_s=140.0),
     _step(2),
     Evaluated(step=2, loss=3.25),
     Committed(step=2),
@@ -99,6 +102,8 @@ def test_a_terminal_gets_a_live_block_that_goes_away() -> None:
     for part in (
         "512 MiB of 1.00 GiB",
         "3 layers",
+        "0 of 20, 2 min 30 s left",
+        "1 of 20, 2 min 20 s left",
         "3 of 20, 2 min 16 s left",
         "3.2000, 512 tokens/s",
         "992 MiB of 1.00 GiB",
