@@ -158,7 +158,7 @@ def train(request: dict[str, Any]) -> dict[str, Any]:
         resumed=resumed,
         host_budget_bytes=2**36,
         disk_budget_bytes=DISK_BYTES,
-        launch_bytes=0,
+        launch_peak_bytes=0,
     )
     try:
         result = run.run_training(inputs, lambda e: _note(e, folder, events), time.monotonic())

@@ -25,6 +25,6 @@ VERB = Verb(
     groups=TRAIN_GROUPS,
     fixed=(("dry_run", True),),
     trainer_names=True,
-    example="outsize plan train smollm2-135m --memory 1GiB",
+    example="outsize plan train smollm2-135m --data my.jsonl --memory 1GiB",
     run=plan_training,
 )

@@ -66,7 +66,7 @@ def plan_train_step(
         found.append(PlannedStep(plan=plan, prediction=prediction))
     if not found:
         raise DoesNotFitError(min(failures))
-    best = _best(found)
+    best = best_step(found)
     verify_plan(best.plan, layout)
     return best
 
@@ -88,7 +88,10 @@ def plan_evaluation(layout: Layout, arena_bytes: int) -> tuple[Action, ...]:
     return actions
 
 
-def _best(found: Sequence[PlannedStep]) -> PlannedStep:
+def best_step(found: Sequence[PlannedStep]) -> PlannedStep:
+    """Return, of the steps that are about as fast as the fastest, the one that moves the fewest
+    bytes.
+    """
     fastest_s = min(step.prediction.step_s for step in found)
     close = [s for s in found if s.prediction.step_s <= (1 + _CLOSE_FRACTION) * fastest_s]
     return min(close, key=lambda step: (_moved_bytes(step), step.prediction.step_s))

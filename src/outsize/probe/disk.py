@@ -2,6 +2,7 @@
 run uses.
 """
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,18 +22,25 @@ class DiskRates:
     write_bytes_per_s: float
 
 
-def measure_disk(folder: Path) -> DiskRates:
+def measure_disk(folder: Path, room_bytes: int) -> DiskRates:
     """Write a small file in `folder`, read it back, and remove it, also one that a killed process
     has left; nobody else measures in this folder.
+
+    Args:
+        folder: on the disk to measure.
+        room_bytes: what the file should stay below; one block is written in any case.
 
     Raises:
         StorageError: the folder's disk is full or fails.
 
-    Cost: 128 MiB on disk and 16 MiB of host memory until the return; well under a second on an SSD.
+    Cost: at most 128 MiB on disk and 16 MiB of host memory until the return; well under a second on
+    an SSD.
     """
     path = folder / ".probe"
     path.unlink(missing_ok=True)
-    extents = place_extents((str(i), _BLOCK_BYTES) for i in range(_NUM_BLOCKS))
+    room_bytes = min(room_bytes, shutil.disk_usage(folder).free)
+    num_blocks = min(_NUM_BLOCKS, max(1, room_bytes // (2 * _BLOCK_BYTES)))
+    extents = place_extents((str(i), _BLOCK_BYTES) for i in range(num_blocks))
     store = DiskStore(path, extents, create=True, notice=lambda text: None)
     arena = HostArena(_BLOCK_BYTES)
     try:

@@ -89,6 +89,14 @@ def peak_resident_bytes(proc: Path = Path("/proc")) -> int:
     return _status(proc, "VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def reset_peak() -> None:
+    """Let `peak_resident_bytes` count from now on, where the kernel can do that."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
 def peak_children_bytes() -> int:
     """Return the largest peak of any child process that has ended."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024

@@ -65,22 +65,26 @@ def drop_file_pages(proc: Path = Path("/proc")) -> None:
 
 def _unchanged_file_mappings(proc: Path) -> Iterator[tuple[int, int]]:
     """Yield address and length of the process's read-only mappings of files that equal the file."""
-    found: tuple[int, int] | None = None
     try:
-        text = (proc / "self/smaps").read_text()
+        lines = (proc / "self/smaps").read_text().splitlines()
     except OSError:
         return
-    for line in text.splitlines():
+    header: list[str] = []
+    changed_kib = 0
+    for line in [*lines, ""]:
         words = line.split()
-        if not words[0].endswith(":"):
-            addresses, permissions = words[0], words[1]
-            start, _, stop = addresses.partition("-")
-            is_file = len(words) > 5 and words[5].startswith("/")
-            found = (int(start, 16), int(stop, 16) - int(start, 16))
-            if not is_file or "w" in permissions or "p" not in permissions:
-                found = None
-        elif found is not None and words[0] == "Anonymous:" and words[1] == "0":
-            yield found
+        if words and words[0].endswith(":"):
+            # A changed page is anonymous; one that is swapped out no longer counts as that.
+            changed_kib += int(words[1]) if words[0] in ("Anonymous:", "Swap:") else 0
+            continue
+        if _is_read_only_file(header) and not changed_kib:
+            start, _, stop = header[0].partition("-")
+            yield int(start, 16), int(stop, 16) - int(start, 16)
+        header, changed_kib = words, 0
+
+
+def _is_read_only_file(header: list[str]) -> bool:
+    return len(header) > 5 and header[5].startswith("/") and header[1] in ("r--p", "r-xp")
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -54,6 +54,7 @@ class Evaluator:
             kernels.inputs = step_inputs(self._session, batches)
             kernels.results = StepResults()
             executor.run(self.actions)
+            del kernels.inputs  # so that there are never those of two steps
             total += sum(kernels.results.losses)
             num_tokens += sum(int((batch.labels != -100).sum()) for batch in batches)
         return total / max(1, num_tokens)

@@ -7,7 +7,7 @@ from outsize.models.layered import LayeredModel
 from outsize.ops.adamw import AdamW
 from outsize.plan.layout import Layout
 from outsize.plan.residency import DoesNotFitError
-from outsize.plan.search import PlannedStep, plan_train_step
+from outsize.plan.search import PlannedStep, best_step, plan_train_step
 from outsize.spec.machine import MachineProfile
 from outsize.spec.tensor import PAGE_BYTES
 from outsize.store.store import layout_bytes
@@ -86,4 +86,5 @@ def choose_plan(
     fitting = [one for one in found if file_bytes(one) <= disk_bytes]
     if not fitting:
         return min(found, key=file_bytes)
-    return min(fitting, key=lambda one: one[1].prediction.step_s)
+    best = best_step([planned for _, planned in fitting])
+    return next(one for one in fitting if one[1] is best)

@@ -6,8 +6,8 @@ boundary activation (Chen et al., 2016, "Training deep nets with sublinear memor
 same inputs and therefore the same bits.
 """
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -95,11 +95,13 @@ class TrainKernels:
 
     @torch.no_grad()
     def _forward(self, layer: int, m: int, views: Mapping[str, memoryview]) -> None:
-        parameters = self._weights(layer, views)
+        # As in the backward, although nothing is differentiated here: PyTorch chooses some kernels
+        # by whether a weight requires a gradient.
+        parameters = {n: w.requires_grad_() for n, w in self._weights(layer, views).items()}
         if layer == 0:
             hidden = self._model.embed(parameters, self.inputs.batches[m])
         else:
-            with self._costly(Keep, layer, m, views):
+            with self._costly(Keep, layer, m, views), _without_inference_kernels():
                 hidden = self._block(layer, m, parameters, self._boundary(layer, m, views))
         self._boundary(layer + 1, m, views).copy_(hidden)
 
@@ -261,6 +263,19 @@ class TrainKernels:
     def _tied_rows(self, m: int, views: Mapping[str, memoryview]) -> Tensor:
         shape = (self.inputs.rows.numel(), self._layout.model.hidden_size)
         return as_tensor(views[names.tied_rows(m)], self._model.dtype, 0, shape)
+
+
+@contextmanager
+def _without_inference_kernels() -> Iterator[None]:
+    """Keep `nn.MultiheadAttention` and its users from the fused kernel that they have for
+    inference, which rounds in other places than the training one.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _as_bytes(view: memoryview) -> Tensor:

@@ -19,7 +19,12 @@ from outsize.errors import BudgetError, Contributor, ModelError, UsageError
 from outsize.formats.hub import ModelFiles
 from outsize.isolate import run_isolated
 from outsize.runtime.events import OnEvent, phase
-from outsize.store.budget import host_limits, resident_bytes
+from outsize.store.budget import (
+    host_limits,
+    peak_children_bytes,
+    reset_peak,
+    resident_bytes,
+)
 from outsize.train.data.child import prepare_in_child
 from outsize.train.data.options import DataOptions
 from outsize.train.options import TrainOptions
@@ -44,7 +49,7 @@ class Launch:
         resumed: whether the run goes on.
         host_budget_bytes: for this process.
         disk_budget_bytes: for the run folder.
-        launch_bytes: resident bytes of this process while the children ran.
+        launch_peak_bytes: the most that this process and its largest child took together.
     """
 
     folder: RunFolder
@@ -52,7 +57,7 @@ class Launch:
     resumed: bool
     host_budget_bytes: int
     disk_budget_bytes: int
-    launch_bytes: int
+    launch_peak_bytes: int
 
 
 @contextmanager
@@ -65,23 +70,48 @@ def launch(
         OutsizeError: folder, model or data cannot be used; a folder that was made for this is
             removed again.
     """
+    reset_peak()
+    before_bytes = peak_children_bytes()
     host_bytes = host_budget_bytes(options.memory_bytes)
+    was_there = options.output is not None and Path(options.output).exists()
     folder = _open_folder(options)
-    made_here = options.resume is None and not (folder.path / "run.json").exists()
+    made_here = options.resume is None
     try:
-        files = _prepare(folder, on_event, own_model)
+        # A run that has committed something goes on with the model and the rows that it has.
+        prepared = options.resume is not None and folder.has_commit()
+        files = None if prepared else _prepare(folder, on_event, own_model)
         yield Launch(
             folder=folder,
             files=files,
             resumed=options.resume is not None,
             host_budget_bytes=host_bytes,
             disk_budget_bytes=_disk_budget_bytes(folder),
-            launch_bytes=resident_bytes(),
+            launch_peak_bytes=resident_bytes() + _new_peak_bytes(before_bytes),
         )
     finally:
         folder.close()
         if made_here and not (folder.path / "run.json").exists():
-            shutil.rmtree(folder.path, ignore_errors=True)
+            _remove(folder.path, keep_folder=was_there)
+
+
+def _new_peak_bytes(before_bytes: int) -> int:
+    """Return the peak of the largest child since the largest one took `before_bytes`; 0 when none
+    took more.
+    """
+    peak_bytes = peak_children_bytes()
+    return peak_bytes if peak_bytes > before_bytes else 0
+
+
+def _remove(folder: Path, *, keep_folder: bool) -> None:
+    """Remove what a start that failed has made in its folder."""
+    if not keep_folder:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def host_budget_bytes(asked_bytes: int | None) -> int:
@@ -114,8 +144,8 @@ def _open_folder(options: TrainOptions) -> RunFolder:
     if options.data is None:
         raise UsageError("Training needs --data; for example --data builtin:python-reference.")
     if options.dry_run:
-        parent = Path(options.output).resolve().parent if options.output else None
-        there = parent if parent is not None and parent.is_dir() else None
+        output = Path(options.output or _default_output(options.model)).resolve()
+        there = next(parent for parent in output.parents if parent.is_dir())
         return RunFolder.create(Path(mkdtemp(prefix="outsize-plan-", dir=there)), options)
     return RunFolder.create(Path(options.output or _default_output(options.model)), options)
 

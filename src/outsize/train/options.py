@@ -23,7 +23,7 @@ class TrainOptions:
         model: built-in name, folder, GGUF file, config.json (from scratch) or Hub id; may be
             None with `resume`.
         data: file, folder, glob, `builtin:python-reference` or Hub data set id; may be None with
-            `resume` or `dry_run`.
+            `resume`.
         tokenizer: folder or Hub id to take the tokenizer from; None takes the model's own.
         memory_bytes: the budget for the whole process on host; None means what is really free.
         disk_bytes: the most that the run folder may take; None means what is free there.

@@ -66,6 +66,7 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
             batch,
             budget_bytes=inputs.host_budget_bytes,
             disk_bytes=inputs.disk_budget_bytes - _other_disk_bytes(inputs.folder),
+            floor_bytes=inputs.launch_peak_bytes,
             folder=inputs.folder.path,
         )
     evaluator = _evaluator(session, inputs.folder)

@@ -10,6 +10,7 @@ from outsize.plan.layout import Layout, role
 from outsize.plan.residency import DoesNotFitError
 from outsize.quantities import align_up
 from outsize.spec.machine import MachineProfile
+from outsize.spec.tensor import DTYPE_BYTES
 from outsize.store.budget import resident_bytes
 from outsize.store.heap import trim_heap
 from outsize.train.fit import LEAST_SLACK_BYTES, fit_plans, make_layout, slack_bytes
@@ -20,8 +21,9 @@ _REMEDY_STEP_BYTES = 8 * 2**20
 
 
 def refuse_hopeless(layout: Layout, options: TrainOptions, budget_bytes: int) -> None:
-    """Refuse, before anything large is touched, what could not fit with temporaries of no size."""
+    """Refuse, before anything large is touched, what could not fit with the least temporaries."""
     least_bytes = resident_bytes() + smallest_arena_bytes(layout) + LEAST_SLACK_BYTES
+    least_bytes += _least_temporaries_bytes(layout)
     if least_bytes <= budget_bytes:
         return
     temporaries_bytes = estimate_temporaries_bytes(layout)
@@ -46,18 +48,21 @@ def estimate_temporaries_bytes(layout: Layout) -> int:
     it.
     """
     workload, model = layout.workload, layout.model
-    item = 2 if workload.dtype == "bfloat16" else 4
-    widths = (
-        max(
-            sum(p.tensor.shape[0] for p in layer.tensors if len(p.tensor.shape) > 1)
-            for layer in layout.layers[1:-1]
-        )
-        if len(layout.layers) > 2
-        else 0
-    )
-    block_bytes = 4 * workload.micro_batch_tokens * (widths + 8 * model.hidden_size) * item
+    item = DTYPE_BYTES[workload.dtype]
+    hidden_bytes = workload.micro_batch_tokens * model.hidden_size * item
+    block_bytes = 4 * (_least_temporaries_bytes(layout) + 8 * hidden_bytes)
     head_bytes = model.vocab_size * model.hidden_size * item + 20_000_000 * item
     return block_bytes + head_bytes + 64 * 2**20
+
+
+def _least_temporaries_bytes(layout: Layout) -> int:
+    """Return what the products of the widest block give, which autograd holds all at once."""
+    item = DTYPE_BYTES[layout.workload.dtype]
+    rows = (
+        sum(p.tensor.shape[0] for p in layer.tensors if len(p.tensor.shape) > 1)
+        for layer in layout.layers[1:-1]
+    )
+    return layout.workload.micro_batch_tokens * max(rows, default=0) * item
 
 
 def refusal(
@@ -65,12 +70,15 @@ def refusal(
     options: TrainOptions,
     batch: Batch,
     budget_bytes: int,
+    floor_bytes: int,
     layout: Layout,
     machine: MachineProfile,
     profile: Profile,
 ) -> BudgetError:
-    """Return the error for a budget that no plan fits, its remedies planned again."""
-    needed_bytes = _smallest_budget_bytes(layout, machine, profile)
+    """Return the error for a budget that no plan fits, or that was passed before there could be
+    one; its remedies are planned again.
+    """
+    needed_bytes = max(floor_bytes, _smallest_budget_bytes(layout, machine, profile))
     remedies = [_memory_remedy(needed_bytes)]
     remedies += _shorter_rows(model, options, batch, budget_bytes, machine)
     return BudgetError(

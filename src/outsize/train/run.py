@@ -21,7 +21,7 @@ from outsize.results import TierBytes, TrainResult
 from outsize.runtime.events import Notice, OnEvent, PhaseAdvanced, phase
 from outsize.runtime.slots import Slots
 from outsize.store.arena import HostArena
-from outsize.store.budget import peak_children_bytes, peak_resident_bytes
+from outsize.store.budget import peak_resident_bytes
 from outsize.store.disk import DiskStore
 from outsize.store.heap import trim_heap
 from outsize.store.journal import Journal, create_journal
@@ -46,8 +46,8 @@ def run_training(
     folder, session = inputs.folder, planning.session
     arena = HostArena(session.planned.plan.arena_bytes)
     store, journal, slots, done = _open_state(inputs, planning, arena, on_event)
-    folder.plan.write_text(session.planned.plan.to_text())
     with contextlib.closing(store), interruptible() as should_stop:
+        folder.keep_plan(session.planned.plan.to_text())
         trainer = Trainer(
             session=session,
             options=folder.options,
@@ -81,15 +81,15 @@ def _open_state(
     def notice(text: str) -> None:
         on_event(Notice(text=text))
 
-    if inputs.resumed and folder.journal.exists():
+    if inputs.resumed and folder.has_commit():
         journal = Journal(folder.journal)
         record = journal.latest()
-        if record is not None:
-            slots = Slots.from_record(record, durable_regions(layout))
-            store = reopen_state(folder.state, layout, planning.extents, notice)
-            step = int(str(record["step"]))
-            folder.forget_after(step)
-            return store, journal, slots, step
+        assert record is not None
+        slots = Slots.from_record(record, durable_regions(layout))
+        store = reopen_state(folder.state, layout, planning.extents, notice)
+        step = int(str(record["step"]))
+        folder.forget_after(step)
+        return store, journal, slots, step
     for path in (folder.state, folder.journal, folder.metrics):
         path.unlink(missing_ok=True)
     try:
@@ -169,7 +169,7 @@ def _result(
     predicted_read, predicted_written = _predicted_traffic(planning, num_new)
     prediction = session.prediction
     workload = session.layout.workload
-    host_bytes = max(peak_resident_bytes(), inputs.launch_bytes + peak_children_bytes())
+    host_bytes = max(peak_resident_bytes(), inputs.launch_peak_bytes)
     return TrainResult(
         model=str(inputs.folder.options.model),
         steps=done + num_new,

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from outsize.errors import RunError
+from outsize.errors import RunError, StorageError
 from outsize.store.durable import write_whole_file
-from outsize.store.lock import RunLock
+from outsize.store.journal import Journal
+from outsize.store.kernel import reason
+from outsize.store.lock import LOCK_NAME, RunLock
 from outsize.train.options import TrainOptions
 
 _FORMAT = 1
@@ -23,8 +25,10 @@ _FREE_TO_CHANGE = frozenset(
 )
 """Options that may differ when a run is resumed: they change no number of the result."""
 
-_BEFORE_THE_RUN = frozenset({"run.lock", "model", "data", "evaluation", "run.json.new", ".probe"})
-"""What a process that died before `run.json` was written may have left; it is made anew."""
+_BEFORE_THE_RUN = frozenset({LOCK_NAME, "model", "data", "evaluation", "run.json.new", ".probe"})
+"""What a process that died before `run.json` was written may have left, the lock first of all; it
+is made anew.
+"""
 
 
 class RunFolder:
@@ -58,7 +62,8 @@ class RunFolder:
                 "  Or choose another folder with --output."
             )
         found = sorted(p.name for p in path.iterdir()) if path.exists() else []
-        foreign = [name for name in found if name not in _BEFORE_THE_RUN]
+        ours = _BEFORE_THE_RUN if LOCK_NAME in found else frozenset()
+        foreign = [name for name in found if name not in ours]
         if foreign:
             raise RunError(
                 f"{path} is not empty (it holds {foreign[0]}); choose another folder with --output."
@@ -98,8 +103,37 @@ class RunFolder:
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one line to the metrics."""
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        self._write(self.metrics, json.dumps(record) + "\n", "a")
+
+    def keep_plan(self, text: str) -> None:
+        """Write the plan that the run goes by."""
+        self._write(self.plan, text, "w")
+
+    def has_commit(self) -> bool:
+        """Tell whether there is a committed state to go on from.
+
+        Raises:
+            StorageError: the journal is damaged.
+            RunError: steps were done, but the journal is gone.
+        """
+        if self.journal.exists():
+            return Journal(self.journal).latest() is not None
+        if self.metrics.exists():
+            raise RunError(
+                f"{self.path} has lost its {self.journal.name}, which says what is committed.\n"
+                "  Bring it back from where the folder was copied, or start a new run."
+            )
+        return False
+
+    def _write(self, path: Path, text: str, mode: str) -> None:
+        try:
+            with path.open(mode) as file:
+                file.write(text)
+        except OSError as error:
+            raise StorageError(
+                f"Writing {path} failed: {reason(error)}.\n"
+                "  The last commit is whole; make room, then resume."
+            ) from error
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps after `step`: they will be done again."""

@@ -15,6 +15,7 @@ from outsize.plan.search import PlannedStep
 from outsize.plan.simulate import Prediction
 from outsize.probe.disk import measure_disk
 from outsize.spec.machine import MachineProfile
+from outsize.store.budget import peak_resident_bytes
 from outsize.store.heap import drop_file_pages
 from outsize.train.fit import choose_plan, fit_plans, make_layout, slack_bytes
 from outsize.train.kernels import TrainKernels
@@ -54,10 +55,11 @@ class Session:
 
     @property
     def trim_above_bytes(self) -> int:
-        """Resident bytes from which on free pages of the heap are given back between steps: gaps
-        have then taken half of the slack.
+        """Resident bytes from which on free pages of the heap are given back: gaps have then taken
+        half of the slack.
         """
-        return self.predicted_host_bytes - slack_bytes(self.profile) // 2
+        expected_bytes = self.profile.fixed_bytes + self.planned.plan.arena_bytes
+        return expected_bytes + slack_bytes(self.profile) // 2
 
     def roles(self) -> Mapping[str, int]:
         """Return predicted host bytes by role, largest first."""
@@ -78,6 +80,7 @@ def plan_session(
     *,
     budget_bytes: int,
     disk_bytes: int,
+    floor_bytes: int,
     folder: Path,
 ) -> Session:
     """Profile the model's layers on `batch`, measure the disk of `folder`, and plan the step.
@@ -88,6 +91,7 @@ def plan_session(
         batch: real rows, one micro-batch of them.
         budget_bytes: host budget of the whole process.
         disk_bytes: room for the state file.
+        floor_bytes: host bytes that were taken before this process grew.
         folder: where the run's files will lie.
 
     Raises:
@@ -98,17 +102,22 @@ def plan_session(
     least, kernels = make_layout(model, options)
     refuse_hopeless(least, options, budget_bytes)
     profile = profile_layers(model, least, kernels, batch, budget_bytes)
-    rates = measure_disk(folder)
+    rates = measure_disk(folder, disk_bytes)
     machine = MachineProfile(
         read_bytes_per_s=rates.read_bytes_per_s,
         write_bytes_per_s=rates.write_bytes_per_s,
         memory_bytes_per_s=profile.memory_bytes_per_s,
     )
     arena_bytes = budget_bytes - profile.fixed_bytes - slack_bytes(profile)
+    floor_bytes = max(floor_bytes, peak_resident_bytes())
     try:
+        if floor_bytes > budget_bytes:
+            raise DoesNotFitError(0)
         found = fit_plans(least, arena_bytes, machine, profile)
     except DoesNotFitError as error:
-        raise refusal(model, options, batch, budget_bytes, least, machine, profile) from error
+        raise refusal(
+            model, options, batch, budget_bytes, floor_bytes, least, machine, profile
+        ) from error
     layout, planned = choose_plan(found, disk_bytes)
     return Session(
         model=model,
@@ -118,5 +127,7 @@ def plan_session(
         machine=machine,
         planned=planned,
         budget_bytes=budget_bytes,
-        predicted_host_bytes=profile.fixed_bytes + planned.plan.arena_bytes + slack_bytes(profile),
+        predicted_host_bytes=max(
+            floor_bytes, profile.fixed_bytes + planned.plan.arena_bytes + slack_bytes(profile)
+        ),
     )

@@ -157,7 +157,7 @@ class Trainer:
         self._kernels.inputs = self._inputs(step)
         self._kernels.results = StepResults()
         self._executor.run(
-            watched(actions, self._session, lambda part: self._tell_progress(step + part))
+            watched(actions, self._session, lambda part: self._under_way(step + part))
         )
         del self._kernels.inputs  # so that there are never those of two steps
         loss = sum(self._kernels.results.losses)
@@ -167,8 +167,6 @@ class Trainer:
             norm, factor = self._kernels.clip(self._options.max_grad_norm)
         self._kernels.pending = PendingUpdate(step=step + 1, learning_rate=rate, factor=factor)
         after = self._store.counters()
-        if resident_bytes() > self._session.trim_above_bytes:
-            trim_heap()
         self.log.losses.append(loss)
         self.log.step_s.append(time.perf_counter() - start_s)
         self.log.exposed_io_s += self._executor.exposed_io_s - exposed_s
@@ -176,7 +174,10 @@ class Trainer:
         written = after.bytes_written - counters.bytes_written
         self._tell(step + 1, loss, norm, rate, read, written)
 
-    def _tell_progress(self, done_steps: float) -> None:
+    def _under_way(self, done_steps: float) -> None:
+        """Do what is due about once a second."""
+        if resident_bytes() > self._session.trim_above_bytes:
+            trim_heap()
         self._on_event(
             StepUnderWay(
                 done_steps=done_steps,

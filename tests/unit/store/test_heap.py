@@ -68,6 +68,61 @@ def test_without_the_settings_a_free_block_goes_back_at_once():
     assert found["after"] < SIZE
 
 
+MAPPINGS = """\
+1000-3000 r-xp 00000000 fe:00 1 /lib/code.so
+Rss:     8 kB
+Anonymous:     0 kB
+Swap:     0 kB
+VmFlags: rd ex
+3000-4000 r--p 00002000 fe:00 1 /lib/code.so
+Anonymous:     4 kB
+Swap:     0 kB
+4000-5000 r--p 00003000 fe:00 1 /lib/code.so
+Anonymous:     0 kB
+Swap:     4 kB
+5000-6000 rw-p 00004000 fe:00 1 /lib/code.so
+Anonymous:     0 kB
+Swap:     0 kB
+6000-7000 r--s 00000000 fe:00 2 /data/rows
+Anonymous:     0 kB
+7000-8000 r--p 00000000 00:00 0 [vvar]
+Anonymous:     0 kB
+8000-a000 r--p 00000000 00:00 0
+Anonymous:     0 kB
+b000-c000 r--p 00000000 fe:00 1 /lib/constants.so
+Anonymous:     0 kB
+Swap:     0 kB
+"""
+
+
+def test_only_files_of_which_no_page_was_changed_are_unmapped(tmp_path):
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/smaps").write_text(MAPPINGS)
+    found = list(heap._unchanged_file_mappings(tmp_path))
+    assert found == [(0x1000, 0x2000), (0xB000, 0x1000)]
+    assert list(heap._unchanged_file_mappings(tmp_path / "nowhere")) == []
+
+
+DROP = """
+import json, math, ssl, sqlite3
+from outsize.store.budget import resident_bytes
+from outsize.store.heap import drop_file_pages
+before = resident_bytes()
+drop_file_pages()
+after = resident_bytes()
+works = ssl.create_default_context() is not None and sqlite3.connect(":memory:") is not None
+print(json.dumps([before, after, works]))
+"""
+
+
+@needs_glibc
+def test_library_pages_are_dropped_and_come_back():
+    done = subprocess.run([sys.executable, "-c", DROP], capture_output=True, check=True, text=True)
+    before, after, works = json.loads(done.stdout)
+    assert works
+    assert after < before - 2**21
+
+
 def test_another_system_is_left_alone(monkeypatch):
     monkeypatch.setattr(heap.sys, "platform", "darwin")
     assert heap.keep_heap_pages() is False

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from outsize.errors import RunError
+from outsize.errors import ModelError, RunError, StorageError
 from outsize.probe.disk import measure_disk
+from outsize.runtime.events import ignore
+from outsize.train.launch import launch
 from outsize.train.options import TrainOptions
 from outsize.train.run_folder import RunFolder
 
@@ -24,14 +26,51 @@ def test_a_folder_of_a_run_that_never_began_is_used_again(tmp_path: Path) -> Non
 
 def test_the_file_that_is_foreign_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
+    (tmp_path / "run.lock").touch()
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(RunError, match=r"is not empty \(it holds thesis.txt\); choose another"):
         RunFolder.create(tmp_path, OPTIONS)
 
 
+def test_folders_of_the_user_are_no_leftovers(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(RunError, match=r"is not empty \(it holds data\)"):
+        RunFolder.create(tmp_path, OPTIONS)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_a_start_that_fails_leaves_nothing(tmp_path: Path, was_there: bool) -> None:
+    output = tmp_path / "run"
+    if was_there:
+        output.mkdir()
+    options = TrainOptions(model=str(tmp_path / "no-model"), data="d", output=str(output))
+    with pytest.raises(ModelError), launch(options, ignore):
+        raise AssertionError
+    assert [path.name for path in tmp_path.iterdir()] == (["run"] if was_there else [])
+    assert not was_there or list(output.iterdir()) == []
+
+
+def test_a_full_disk_is_told_as_what_it_is(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", OPTIONS)
+    folder.metrics.symlink_to("/dev/full")
+    with pytest.raises(StorageError, match=r"metrics.jsonl failed: No space left.*\n.*then resume"):
+        folder.log({"step": 1})
+    folder.close()
+
+
+def test_a_lost_journal_is_no_new_beginning(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", OPTIONS)
+    assert not folder.has_commit()
+    folder.log({"step": 1})
+    with pytest.raises(RunError, match=r"has lost its journal.bin"):
+        folder.has_commit()
+    folder.close()
+
+
 def test_the_probe_of_a_dead_process_is_replaced_and_removed(tmp_path: Path) -> None:
     (tmp_path / ".probe").write_bytes(b"left behind")
-    rates = measure_disk(tmp_path)
+    rates = measure_disk(tmp_path, 2**30)
     assert rates.read_bytes_per_s > 0
     assert rates.write_bytes_per_s > 0
     assert list(tmp_path.iterdir()) == []

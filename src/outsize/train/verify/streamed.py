@@ -60,7 +60,7 @@ def train_streamed(
         resumed=False,
         host_budget_bytes=budget_bytes,
         disk_budget_bytes=shutil.disk_usage(run.path).free,
-        launch_bytes=resident_bytes(),
+        launch_peak_bytes=resident_bytes(),
     )
     try:
         run_training(inputs, on_event, start_s)

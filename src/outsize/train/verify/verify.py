@@ -20,6 +20,7 @@ from outsize.results import TierBytes, VerifyCase, VerifyResult
 from outsize.runtime.events import Notice, OnEvent, PhaseAdvanced, phase
 from outsize.store.budget import host_limits
 from outsize.store.kernel import reason
+from outsize.store.lock import RunLock
 from outsize.train.launch import host_budget_bytes
 from outsize.train.verify.cases import Case, make_cases, most_accumulation, training_options
 from outsize.train.verify.progress import count_steps
@@ -42,6 +43,7 @@ def run_verify(options: VerifyOptions, on_event: OnEvent) -> VerifyResult:
     with _work_folder(options.work) as work:
         run = work / "run"
         run.mkdir()
+        RunLock(run).release()  # the folder is a run's from now on
         with phase("model", on_event):
             prepared = _prepare(options, run)
         _tell_limits(options, prepared, on_event)
