@@ -30,6 +30,7 @@ from outsize.probe.disk import DiskRates
 from outsize.runtime.events import Committed, Evaluated, Event, StepFinished
 from outsize.store import disk, journal
 from outsize.store.kernel import Kernel
+from outsize.store.lock import RunLock
 from outsize.train import fit, run, session
 from outsize.train.launch import Launch
 from outsize.train.options import TrainOptions
@@ -138,7 +139,7 @@ def train(request: dict[str, Any]) -> dict[str, Any]:
     rates = DiskRates(read_bytes_per_s=1e9, write_bytes_per_s=1e9)
     _replace(disk, "Kernel", lambda: kernel)
     _replace(journal, "Kernel", lambda: kernel)
-    _replace(session, "measure_disk", lambda folder: rates)
+    _replace(session, "measure_disk", lambda folder, room_bytes: rates)
     _replace(fit, "SPAN_ELEMENTS", request["span_elements"])
     _replace(
         fit,
@@ -151,6 +152,7 @@ def train(request: dict[str, Any]) -> dict[str, Any]:
     events: list[tuple[str, int, float]] = []
     folder, options = Path(request["folder"]), TrainOptions(**request["options"])
     resumed = (folder / "run.json").exists()
+    RunLock(folder).release()  # so that what was prepared in the folder is known as a run's
     place = RunFolder.open(folder, options) if resumed else RunFolder.create(folder, options)
     inputs = Launch(
         folder=place,

@@ -180,7 +180,10 @@ def test_a_run_in_use_is_refused(folder: Path) -> None:
         generate(folder / "run")
 
 
-def test_too_small_a_budget_is_refused_with_what_it_needs(folder: Path) -> None:
+def test_too_small_a_budget_is_refused_with_what_it_needs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "resident_bytes", lambda: 2**29)
     with pytest.raises(BudgetError) as error:
         generate(folder / "run", memory="401MiB")
     assert str(error.value).startswith(f"Generating with {folder / 'run'} needs ")

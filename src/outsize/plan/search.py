@@ -23,7 +23,7 @@ from outsize.spec.machine import LayerCost, MachineProfile
 _RESERVES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.35, 0.5)
 """Fractions of the arena that residency leaves to transfers in flight."""
 
-_CLOSE_FRACTION = 0.005
+CLOSE_FRACTION = 0.005
 """Predicted times that differ by less than this fraction count as equal: the prediction is no
 better, and bytes that do not move cannot be late.
 """
@@ -66,7 +66,7 @@ def plan_train_step(
         found.append(PlannedStep(plan=plan, prediction=prediction))
     if not found:
         raise DoesNotFitError(min(failures))
-    best = best_step(found)
+    best = _best(found)
     verify_plan(best.plan, layout)
     return best
 
@@ -88,12 +88,9 @@ def plan_evaluation(layout: Layout, arena_bytes: int) -> tuple[Action, ...]:
     return actions
 
 
-def best_step(found: Sequence[PlannedStep]) -> PlannedStep:
-    """Return, of the steps that are about as fast as the fastest, the one that moves the fewest
-    bytes.
-    """
+def _best(found: Sequence[PlannedStep]) -> PlannedStep:
     fastest_s = min(step.prediction.step_s for step in found)
-    close = [s for s in found if s.prediction.step_s <= (1 + _CLOSE_FRACTION) * fastest_s]
+    close = [s for s in found if s.prediction.step_s <= (1 + CLOSE_FRACTION) * fastest_s]
     return min(close, key=lambda step: (_moved_bytes(step), step.prediction.step_s))
 
 

@@ -7,7 +7,7 @@ from outsize.models.layered import LayeredModel
 from outsize.ops.adamw import AdamW
 from outsize.plan.layout import Layout
 from outsize.plan.residency import DoesNotFitError
-from outsize.plan.search import PlannedStep, best_step, plan_train_step
+from outsize.plan.search import CLOSE_FRACTION, PlannedStep, plan_train_step
 from outsize.spec.machine import MachineProfile
 from outsize.spec.tensor import PAGE_BYTES
 from outsize.store.store import layout_bytes
@@ -54,8 +54,8 @@ def make_layout(model: LayeredModel, options: TrainOptions) -> tuple[Layout, Tra
 def fit_plans(
     layout: Layout, arena_bytes: int, machine: MachineProfile, profile: Profile
 ) -> list[tuple[Layout, PlannedStep]]:
-    """Return the best plans whose arena is at most `arena_bytes`, each with its layout: one that
-    recomputes products and, where it was profiled and fits, one that keeps them.
+    """Return the best plans whose arena is at most `arena_bytes`, each with its layout: first one
+    that recomputes products and then, where it was profiled and fits, one that keeps them.
 
     Raises:
         DoesNotFitError: there is none.
@@ -75,16 +75,21 @@ def fit_plans(
 def choose_plan(
     found: Sequence[tuple[Layout, PlannedStep]], disk_bytes: int
 ) -> tuple[Layout, PlannedStep]:
-    """Return the fastest plan whose state file is at most `disk_bytes`; where there is none, the
-    one with the smallest.
+    """Return the plan that keeps products if it is not slower and its state file is at most
+    `disk_bytes`, and else the one that recomputes them.
+
+    Keeping saves arithmetic, so only the disk can make it slower. On a machine that is busy with
+    other things the two would else be chosen between by chance, and a run would not do what its dry
+    run said.
     """
 
     def file_bytes(one: tuple[Layout, PlannedStep]) -> int:
         layout, planned = one
         return layout_bytes(all_extents(layout, plan_lists(planned.plan)))
 
-    fitting = [one for one in found if file_bytes(one) <= disk_bytes]
-    if not fitting:
-        return min(found, key=file_bytes)
-    best = best_step([planned for _, planned in fitting])
-    return next(one for one in fitting if one[1] is best)
+    recomputing, *keeping = found
+    slowest_s = (1 + CLOSE_FRACTION) * recomputing[1].prediction.step_s
+    for one in keeping:
+        if one[1].prediction.step_s <= slowest_s and file_bytes(one) <= disk_bytes:
+            return one
+    return recomputing
