@@ -20,24 +20,25 @@ def list_bytes(actions: Iterable[Action], layout: Layout) -> tuple[int, int]:
 
 
 def run_bytes(
-    plan: StepPlan, layout: Layout, *, num_steps: int, num_commits: int
+    plan: StepPlan, layout: Layout, *, num_steps: int, num_starts: int, num_commits: int
 ) -> tuple[int, int]:
-    """Return the bytes that `num_steps` steps read and write, start and end included.
+    """Return the bytes that `num_steps` steps read and write, starts and ends included.
 
     Args:
         plan: the plan.
         layout: its regions.
-        num_steps: at least 1.
-        num_commits: how many of the steps after the first one commit besides.
+        num_steps: how many.
+        num_starts: how often the steps began with an empty arena, and ended with one.
+        num_commits: how many of the other steps commit besides.
     """
-    steady = num_steps - 1 - num_commits
+    steady = num_steps - num_starts - num_commits
     total_read = total_written = 0
     for actions, times in (
-        (plan.prologue, 1),
-        (plan.first, 1),
+        (plan.prologue, num_starts),
+        (plan.first, num_starts),
         (plan.steady, steady),
         (plan.commit, num_commits),
-        (plan.flush, 1),
+        (plan.flush, num_starts),
     ):
         read, written = list_bytes(actions, layout)
         total_read += times * read

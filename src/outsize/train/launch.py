@@ -125,12 +125,12 @@ def host_budget_bytes(asked_bytes: int | None) -> int:
         budget_bytes = int(host_limits().free_bytes * (1 - _MARGIN_FRACTION))
     if budget_bytes < LEAST_HOST_BYTES:
         raise BudgetError(
-            "PyTorch and Transformers with a small model",
+            "Training even a small model",
             needed_bytes=LEAST_HOST_BYTES,
             budget_bytes=budget_bytes,
             tier="host",
             contributors=(
-                Contributor(role="interpreter and libraries", size_bytes=LEAST_HOST_BYTES * 7 // 8),
+                Contributor(role="PyTorch, Transformers and data", size_bytes=LEAST_HOST_BYTES),
             ),
         )
     return budget_bytes

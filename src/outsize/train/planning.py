@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from outsize.errors import BudgetError, Contributor, Remedy
+from outsize.formats.check import check_files
 from outsize.models.layered import LayeredModel
 from outsize.models.registry import build
 from outsize.ops.dtypes import TORCH_DTYPES
-from outsize.plan.layout import Layout
 from outsize.results import PlanResult, TierBytes
 from outsize.runtime.events import OnEvent, Planned, phase
 from outsize.store.store import Extent, layout_bytes
@@ -56,6 +56,8 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     model = own_model or build(inputs.folder.model, TORCH_DTYPES[options.dtype])
+    if inputs.files is not None:
+        check_files(inputs.files, model.spec, str(options.model))
     rows = PackedRows(inputs.folder.data)
     with phase("profile", on_event):
         num_rows = make_workload(options, model.spec).micro_batch_rows
@@ -81,12 +83,7 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
         extents=extents,
         num_steps=_num_steps(options, rows.num_rows, session),
         commit_seconds=options.commit_seconds,
-        predicted_peak_bytes=TierBytes(
-            host=session.predicted_host_bytes,
-            disk=layout_bytes(extents)
-            + _journal_bytes(session.layout)
-            + _other_disk_bytes(inputs.folder),
-        ),
+        predicted_peak_bytes=_predicted_bytes(session, extents, inputs.folder),
     )
     _check_disk(planning, inputs)
     on_event(Planned(rows=_rows(planning, inputs)))
@@ -109,8 +106,11 @@ def _num_steps(options: TrainOptions, num_rows: int, session: Session) -> int:
     return max(1, math.ceil(rows / session.layout.workload.rows_per_step))
 
 
-def _journal_bytes(layout: Layout) -> int:
-    return 2 * (JOURNAL_BYTES_PER_REGION * len(durable_regions(layout)) + 8192) + 4096
+def _predicted_bytes(session: Session, extents: tuple[Extent, ...], folder: RunFolder) -> TierBytes:
+    num_regions = len(durable_regions(session.layout))
+    journal_bytes = 2 * (JOURNAL_BYTES_PER_REGION * num_regions + 8192) + 4096
+    disk_bytes = layout_bytes(extents) + journal_bytes + _other_disk_bytes(folder)
+    return TierBytes(host=session.predicted_host_bytes, disk=disk_bytes)
 
 
 def _other_disk_bytes(folder: RunFolder) -> int:

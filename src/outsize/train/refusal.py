@@ -80,7 +80,8 @@ def refusal(
     """
     needed_bytes = max(floor_bytes, _smallest_budget_bytes(layout, machine, profile))
     remedies = [_memory_remedy(needed_bytes)]
-    remedies += _shorter_rows(model, options, batch, budget_bytes, machine)
+    if floor_bytes <= budget_bytes:
+        remedies += _shorter_rows(model, options, batch, budget_bytes, machine)
     return BudgetError(
         _subject(options),
         needed_bytes=needed_bytes,

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
-from outsize.formats.check import check_tensors
 from outsize.formats.hub import ModelFiles, open_weights
 from outsize.models.layered import LayeredModel
 from outsize.plan.layout import Layout
@@ -46,6 +45,8 @@ def run_training(
     folder, session = inputs.folder, planning.session
     arena = HostArena(session.planned.plan.arena_bytes)
     store, journal, slots, done = _open_state(inputs, planning, arena, on_event)
+    if done >= planning.num_steps:
+        on_event(Notice(text=f"all {done} steps of this run are done already; nothing is left."))
     with contextlib.closing(store), interruptible() as should_stop:
         folder.keep_plan(session.planned.plan.to_text())
         trainer = Trainer(
@@ -130,8 +131,6 @@ def _import(
     session, options = planning.session, folder.options
     source = None if files is None else open_weights(files)
     try:
-        if source is not None:
-            check_tensors(source, session.layout.model, str(options.model))
         total = sum(layer.num_elements for layer in session.layout.layers)
         with phase("import", on_event, total, "parameters"):
             import_state(
@@ -166,7 +165,7 @@ def _result(
     seconds: float,
 ) -> TrainResult:
     session, num_new = planning.session, len(log.losses)
-    predicted_read, predicted_written = _predicted_traffic(planning, num_new)
+    predicted_read, predicted_written = _predicted_traffic(planning, log)
     prediction = session.prediction
     workload = session.layout.workload
     host_bytes = max(peak_resident_bytes(), inputs.launch_peak_bytes)
@@ -197,14 +196,26 @@ def _result(
     )
 
 
-def _predicted_traffic(planning: Planning, num_steps: int) -> tuple[int, int]:
-    """Return the bytes that the plan says `num_steps` steps move, evaluations not counted."""
-    if not num_steps:
-        return 0, 0
+def _predicted_traffic(planning: Planning, log: TrainLog) -> tuple[int, int]:
+    """Return the bytes that the plan says these steps move, with the evaluations between them."""
+    num_steps, following = len(log.losses), len(log.losses) - log.num_starts
     session = planning.session
     plan, step_s = session.planned.plan, session.prediction.step_s
-    num_commits = num_steps - 1
+    num_commits = following
     if not plan.commits_every_step:
         interval = max(1, int(planning.commit_seconds / step_s))
-        num_commits = (num_steps - 1) // interval
-    return run_bytes(plan, session.layout, num_steps=num_steps, num_commits=num_commits)
+        num_commits = following // interval
+    read, written = run_bytes(
+        plan,
+        session.layout,
+        num_steps=num_steps,
+        num_starts=log.num_starts,
+        num_commits=num_commits,
+    )
+    if planning.evaluator is None:
+        return read, written
+    evaluation_read, evaluation_written = planning.evaluator.moved_bytes()
+    return (
+        read + log.num_pauses * evaluation_read,
+        written + log.num_pauses * evaluation_written,
+    )

@@ -43,6 +43,8 @@ class TrainLog:
         bytes_read: of all steps and commits together; `bytes_written` likewise.
         evaluation_loss: the last one; None when there was none.
         interrupted: whether the loop was asked to stop before its last step.
+        num_starts: how often steps began with an empty arena.
+        num_pauses: how often they paused for an evaluation.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -52,6 +54,8 @@ class TrainLog:
     bytes_written: int = 0
     evaluation_loss: float | None = None
     interrupted: bool = False
+    num_starts: int = 0
+    num_pauses: int = 0
 
 
 class Trainer:
@@ -128,6 +132,7 @@ class Trainer:
         while step < self._num_steps and not self.log.interrupted:
             if fresh:
                 self._executor.run(self._plan.prologue)
+                self.log.num_starts += 1
             self._step(step, self._next_list(fresh))
             fresh = False
             step += 1
@@ -245,6 +250,7 @@ class Trainer:
     def _pause(self, step: int) -> None:
         self._executor.run(self._plan.flush)
         self._note_evaluation(step)
+        self.log.num_pauses += 1
 
     def _note_evaluation(self, step: int) -> None:
         assert self._evaluate is not None

@@ -29,8 +29,16 @@ def test_a_run_is_prologue_first_steps_commits_and_flush():
         commit=(FETCH,) * 1000,
         flush=(SAVE,) * 3,
     )
-    assert run_bytes(plan, layout, num_steps=1, num_commits=0) == (11 * SIZE, 3 * SIZE)
-    assert run_bytes(plan, layout, num_steps=6, num_commits=2) == (2311 * SIZE, 3 * SIZE)
+    found = [
+        run_bytes(plan, layout, num_steps=steps, num_starts=starts, num_commits=commits)
+        for steps, starts, commits in ((0, 0, 0), (1, 1, 0), (6, 1, 2), (6, 3, 1))
+    ]
+    assert found == [
+        (0, 0),
+        (11 * SIZE, 3 * SIZE),
+        (2311 * SIZE, 3 * SIZE),
+        (1233 * SIZE, 9 * SIZE),
+    ]
 
 
 @settings(deadline=None, max_examples=20)
