@@ -21,7 +21,7 @@ SPAN_ELEMENTS = 2**20
 """Elements of one span of optimizer state: 12 MiB. Part of the state file's format."""
 
 LEAST_SLACK_BYTES = 20 * 2**20
-_SLACK_FRACTION = 0.25
+_SLACK_FRACTION = 0.2
 
 
 def slack_bytes(profile: Profile) -> int:
