@@ -18,8 +18,10 @@ from outsize.store.arena import HostArena
 from outsize.store.budget import resident_bytes
 from outsize.store.heap import drop_file_pages
 
-_SLACK_BYTES = 32 * 2**20
-"""What is not measured: one conversion chunk, Python objects, gaps in the heap."""
+_SLACK_BYTES = 64 * 2**20
+"""What is not measured: one conversion chunk, Python objects, gaps in the heap, and the pages of
+library code that later tokens need and the profile did not.
+"""
 
 _CACHE_COPIES = 2
 """Keys and values grow by copying, which leaves gaps of their size in the heap."""
