@@ -10,6 +10,7 @@ recomputed graph is the same graph, over the same bits.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from outsize.quantities import align_up
 from outsize.spec.tensor import TENSOR_ALIGNMENT_BYTES
 
 Operation = Callable[..., Any]
+Run = Callable[[], Any]
+"""An operation with its arguments."""
 
 ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 """Fused attention: returns the output `[B, heads, T, head_size]` and the fp32 log-sum-exp
@@ -129,7 +132,7 @@ class _Mode(TorchDispatchMode):
         call = None if place is None else self._call(func, args)
         if place is None or call is None:
             return func(*args, **(kwargs or {}))
-        return self._costly(call, args, kwargs or {}, *place)
+        return self._costly(call, partial(func, *args, **(kwargs or {})), *place)
 
     def _call(self, func: Operation, args: tuple[Any, ...]) -> _Call | None:
         shapes = tuple(arg.shape for arg in args if isinstance(arg, Tensor))
@@ -139,14 +142,7 @@ class _Mode(TorchDispatchMode):
         offset = args[operand].data_ptr() - self._start
         return _Call(func, shapes, offset) if 0 <= offset < self._num_bytes else None
 
-    def _costly(
-        self,
-        call: _Call,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        kept: KeptResults,
-        buffer: Tensor,
-    ) -> Any:
+    def _costly(self, call: _Call, run: Run, kept: KeptResults, buffer: Tensor) -> Any:
         raise NotImplementedError
 
 
@@ -158,15 +154,8 @@ class Keep(_Mode):
         for kept, _ in places.values():
             kept.clear()
 
-    def _costly(
-        self,
-        call: _Call,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        kept: KeptResults,
-        buffer: Tensor,
-    ) -> Any:
-        result = call.operation(*args, **kwargs)
+    def _costly(self, call: _Call, run: Run, kept: KeptResults, buffer: Tensor) -> Any:
+        result = run()
         kept.keep(call, result if isinstance(result, tuple) else (result,), buffer)
         return result
 
@@ -174,15 +163,8 @@ class Keep(_Mode):
 class Reuse(_Mode):
     """While active, costly operations return what was kept instead of running."""
 
-    def _costly(
-        self,
-        call: _Call,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        kept: KeptResults,
-        buffer: Tensor,
-    ) -> Any:
+    def _costly(self, call: _Call, run: Run, kept: KeptResults, buffer: Tensor) -> Any:
         found = kept.find(call, buffer)
         if found is None:
-            return call.operation(*args, **kwargs)
+            return run()
         return found if len(found) > 1 else found[0]

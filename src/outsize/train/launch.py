@@ -233,5 +233,11 @@ def _disk_budget_bytes(folder: RunFolder) -> int:
 
 def free_disk_bytes(folder: Path) -> int:
     """Return what a folder may take on its disk in all: what is free, and what it has already."""
-    own_bytes = sum(p.stat().st_blocks * 512 for p in folder.rglob("*") if p.is_file())
-    return shutil.disk_usage(folder).free + own_bytes
+    return shutil.disk_usage(folder).free + allocated_bytes(folder)
+
+
+def allocated_bytes(path: Path) -> int:
+    """Bytes that a folder's files take on disk."""
+    if not path.exists():
+        return 0
+    return sum(p.stat().st_blocks * 512 for p in path.rglob("*") if p.is_file())

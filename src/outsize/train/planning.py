@@ -5,7 +5,6 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -20,7 +19,7 @@ from outsize.store.store import Extent, layout_bytes
 from outsize.train.data.rows import PackedRows
 from outsize.train.evaluate import Evaluator
 from outsize.train.explain import plan_rows
-from outsize.train.launch import Launch, free_disk_bytes
+from outsize.train.launch import Launch, allocated_bytes, free_disk_bytes
 from outsize.train.options import TrainOptions
 from outsize.train.run_folder import RunFolder
 from outsize.train.session import Session, plan_session
@@ -145,13 +144,6 @@ def _check_disk(planning: Planning, inputs: Launch) -> None:
         ),
         remedies=tuple(remedies),
     )
-
-
-def allocated_bytes(path: Path) -> int:
-    """Bytes that a folder's files take on disk."""
-    if not path.exists():
-        return 0
-    return sum(p.stat().st_blocks * 512 for p in path.rglob("*") if p.is_file())
 
 
 def _rows(planning: Planning, inputs: Launch) -> tuple[tuple[str, str], ...]:

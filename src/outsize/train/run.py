@@ -26,8 +26,8 @@ from outsize.store.heap import trim_heap
 from outsize.store.journal import Journal, create_journal
 from outsize.train.import_weights import import_state
 from outsize.train.interrupt import interruptible
-from outsize.train.launch import Launch
-from outsize.train.planning import JOURNAL_BYTES_PER_REGION, Planning, allocated_bytes, plan_run
+from outsize.train.launch import Launch, allocated_bytes
+from outsize.train.planning import JOURNAL_BYTES_PER_REGION, Planning, plan_run
 from outsize.train.run_folder import RunFolder
 from outsize.train.state_file import create_state, drop_scratch, durable_regions, reopen_state
 from outsize.train.trainer import Trainer, TrainLog, commit_state
