@@ -64,6 +64,12 @@ class RunError(OutsizeError):
     kind = "run"
 
 
+class MachineError(OutsizeError):
+    """A machine profile that is missing, damaged or cannot be written; names the file."""
+
+    kind = "machine"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contributor:
     """One line of what a refused budget would have been spent on."""
