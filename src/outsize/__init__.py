@@ -1,8 +1,8 @@
 """Train, fine-tune and run PyTorch models bigger than memory, inside a budget that holds.
 
-The verbs are `train`, `plan`, `verify`, `export` and `generate`; each returns an object with the
-fields of the command line's JSON (`results.py`). Importing this module imports no torch. Read
-`functions.py` next.
+The verbs are `train`, `plan`, `verify`, `export`, `generate` and `machines`; each returns an object
+with the fields of the command line's JSON (`results.py`). Importing this module imports no torch.
+Read `functions.py` next.
 """
 
 import inspect
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from outsize import functions
+from outsize import machines as _machines_package
 from outsize import plan as _plan_package
 from outsize import train as _train_package
 from outsize.errors import BudgetError, OutsizeError
@@ -24,6 +25,7 @@ __all__ = [
     "__version__",
     "export",
     "generate",
+    "machines",
     "plan",
     "train",
     "verify",
@@ -42,5 +44,6 @@ def _callable_package(package: types.ModuleType, verb: Callable[..., Any]) -> ty
     return package
 
 
+machines = _callable_package(_machines_package, functions.machines)
 plan = _callable_package(_plan_package, functions.plan)
 train = _callable_package(_train_package, functions.train)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outsize.infer.model import OpenModel, prepared
-from outsize.options import ExportOptions, GenerateOptions, VerifyOptions
+from outsize.options import ExportOptions, GenerateOptions, MachinesOptions, VerifyOptions
 from outsize.results import ExportResult, GenerateResult, PlanResult, TrainResult, VerifyResult
 from outsize.runtime.events import Notice, OnEvent
 from outsize.store.heap import keep_heap_pages
@@ -18,6 +18,7 @@ from outsize.train.launch import host_budget_bytes, launch
 from outsize.train.options import TrainOptions
 
 if TYPE_CHECKING:
+    from outsize.machines.listing import MachinesResult
     from outsize.models.layered import LayeredModel
 
 
@@ -89,6 +90,17 @@ def generate(options: GenerateOptions, on_event: OnEvent) -> GenerateResult:
         from outsize.infer.generate import run_generate
 
         return run_generate(options, model, budget_bytes, on_event, start_s)
+
+
+def machines(options: MachinesOptions) -> "MachinesResult":
+    """List the machines of the catalogue, or describe one.
+
+    Raises:
+        OutsizeError: there is no such machine, or its profile file cannot be read.
+    """
+    from outsize.machines.listing import describe_machine, list_machines
+
+    return list_machines() if options.name is None else describe_machine(options.name)
 
 
 @contextmanager

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from outsize import results
 from outsize.fields import build
-from outsize.options import ExportOptions, GenerateOptions, VerifyOptions
+from outsize.options import ExportOptions, GenerateOptions, MachinesOptions, VerifyOptions
 from outsize.runtime.events import OnEvent, ignore
 from outsize.train.options import TrainOptions
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
+    from outsize.machines.listing import MachinesResult
     from outsize.models.layered import LayeredModel
 
 Size = int | str
@@ -189,6 +190,18 @@ def generate(
     from outsize import api
 
     return api.generate(options, on_event)
+
+
+def machines(name: str | None = None) -> "MachinesResult":
+    """List the machines that can be planned for, or describe one; see `MachinesOptions`.
+
+    Raises:
+        OutsizeError: there is no such machine.
+    """
+    options = build(MachinesOptions, _chosen(locals()))
+    from outsize import api
+
+    return api.machines(options)
 
 
 def _chosen(settings: Mapping[str, object]) -> dict[str, object]:

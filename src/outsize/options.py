@@ -110,3 +110,17 @@ class GenerateOptions:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachinesOptions:
+    """Options of `outsize machines`.
+
+    Attributes:
+        name: machine of the catalogue, or profile file, to show in full; None lists the catalogue.
+    """
+
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        check(self)

@@ -15,6 +15,7 @@ from outsize.machines.catalogue import (
     is_file,
     machine_names,
 )
+from outsize.machines.entries import MachineEntry
 from outsize.spec.machine import MachineProfile
 
 
@@ -28,8 +29,9 @@ class MachineRow:
         processor: name of the host's processor.
         num_cores: cores that a process may use; None when not known.
         memory_bytes: main memory that a process may use.
-        accelerator: name of the accelerator; None without one, as the next three.
+        accelerator: name of the accelerator; None without one, as the next four.
         accelerator_memory_bytes: its memory.
+        link: name of its link to the host; None in a profile file.
         to_device_bytes_per_s: rate of copies to it.
         from_device_bytes_per_s: rate of copies from it.
         drive: name of the drive.
@@ -44,6 +46,7 @@ class MachineRow:
     memory_bytes: int
     accelerator: str | None
     accelerator_memory_bytes: int | None
+    link: str | None
     to_device_bytes_per_s: float | None
     from_device_bytes_per_s: float | None
     drive: str
@@ -89,9 +92,7 @@ class MachinesResult:
 
 def list_machines() -> MachinesResult:
     """List the catalogue."""
-    rows = (
-        _row(catalogue_machine(name), catalogue_entry(name).summary) for name in machine_names()
-    )
+    rows = (_row(catalogue_machine(name), catalogue_entry(name)) for name in machine_names())
     return MachinesResult(machines=tuple(rows), profile=None, sources=())
 
 
@@ -117,20 +118,22 @@ def describe_machine(text: str) -> MachinesResult:
         )
         for part, found in catalogue_sources(text)
     )
-    row = _row(profile, catalogue_entry(text).summary)
+    row = _row(profile, catalogue_entry(text))
     return MachinesResult(machines=(row,), profile=profile, sources=sources)
 
 
-def _row(profile: MachineProfile, summary: str | None) -> MachineRow:
+def _row(profile: MachineProfile, entry: MachineEntry | None) -> MachineRow:
+    """Return a machine in short; a profile file has no entry."""
     device = profile.accelerator
     return MachineRow(
         name=profile.name,
-        summary=summary,
+        summary=None if entry is None else entry.summary,
         processor=profile.host.name,
         num_cores=profile.host.num_cores,
         memory_bytes=profile.host.memory_bytes,
         accelerator=None if device is None else device.processor.name,
         accelerator_memory_bytes=None if device is None else device.processor.memory_bytes,
+        link=None if entry is None else entry.link,
         to_device_bytes_per_s=None if device is None else device.to_device_bytes_per_s,
         from_device_bytes_per_s=None if device is None else device.from_device_bytes_per_s,
         drive=profile.disk.name,
