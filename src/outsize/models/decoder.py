@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers.cache_utils import Cache, DynamicCache
 
-from outsize.models.describe import describe_layer
+from outsize.models.describe import describe_layer, with_signatures
 from outsize.models.initialise import initial_tensor
 from outsize.models.layered import Batch, Context, LayerCall, local_names
 from outsize.models.skeleton import Skeleton
@@ -30,6 +30,7 @@ class Decoder:
         skeleton: Skeleton,
         *,
         dtype: torch.dtype,
+        formula: ModelSpec,
         max_positions: int | None,
         logit_scale: float,
         softcap: float | None,
@@ -41,7 +42,7 @@ class Decoder:
         self._softcap = softcap
         self._layers = _layer_modules(skeleton)
         vocab_size, hidden_size = skeleton.table.weight.shape
-        self.spec = ModelSpec(
+        described = ModelSpec(
             architecture=type(skeleton.causal).__name__,
             layers=tuple(self._describe(index) for index in range(len(self._layers))),
             hidden_size=hidden_size,
@@ -54,6 +55,7 @@ class Decoder:
             attention_heads=skeleton.attention_heads,
             attention_head_size=skeleton.attention_head_size,
         )
+        self.spec = with_signatures(described, formula)
 
     def embed(self, parameters: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Return the hidden state that enters the first block."""

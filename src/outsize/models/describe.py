@@ -5,16 +5,13 @@ of them is profiled for all. The neighbour to read next is `decoder.py`.
 """
 
 import hashlib
-import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import nn
 
-from outsize.spec.model import LayerKind, LayerSpec
-from outsize.spec.tensor import TensorSpec
-
-# The Hugging Face trainer's rule: biases and everything with a norm's name have no weight decay.
-_NO_DECAY_NAME = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
+from outsize.spec.model import LayerKind, LayerSpec, ModelSpec
+from outsize.spec.tensor import TensorSpec, is_named_without_decay
 
 # Attributes that number a layer; the work it does is the same.
 _LAYER_NUMBERS = frozenset({"layer_idx", "layer_id"})
@@ -37,14 +34,35 @@ def describe_layer(
         TensorSpec(
             name=full_name,
             shape=tuple(parameter.shape),
-            weight_decay=full_name not in without_decay
-            and not _NO_DECAY_NAME.search(full_name.lower()),
+            weight_decay=full_name not in without_decay and not is_named_without_decay(full_name),
         )
         for prefix, module in modules.items()
         for full_name, parameter in module.named_parameters(prefix)
         if full_name not in tied
     )
     return LayerSpec(name=name, kind=kind, signature=_signature(kind, modules), tensors=tensors)
+
+
+def with_signatures(described: ModelSpec, formula: ModelSpec) -> ModelSpec:
+    """Return a description of modules with the signatures that its config gives the layers.
+
+    They are what a plan without modules knows the layers by. Where the modules are not what the
+    formula says, or differ where it sees no difference, the signatures of the modules stay.
+
+    Args:
+        described: what the modules say.
+        formula: what `formats.model_spec` makes of the model's config.
+    """
+    layers = tuple(zip(described.layers, formula.layers, strict=False))
+    is_same = len(described.layers) == len(formula.layers) and all(
+        (found.name, found.kind, found.tensors) == (said.name, said.kind, said.tensors)
+        for found, said in layers
+    )
+    pairs = {(said.signature, found.signature) for found, said in layers}
+    if not is_same or len({said for said, _ in pairs}) < len(pairs):
+        return described
+    signed = tuple(replace(found, signature=said.signature) for found, said in layers)
+    return replace(described, layers=signed)
 
 
 def _layer_norm_names(prefix: str, module: nn.Module) -> list[str]:

@@ -15,9 +15,21 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from outsize.errors import ModelError
+from outsize.formats.model_spec import spec_from_config
+from outsize.formats.shapes.lookup import find_family, refuse_unsupported
 from outsize.models.architectures import ARCHITECTURES, Architecture
 from outsize.models.decoder import Decoder
 from outsize.models.skeleton import build_module, build_skeleton
+
+_REFUSALS = (
+    StrictDataclassError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+)
+"""What the constructors of Transformers' configurations raise."""
 
 Source = Path | Mapping[str, Any] | PreTrainedConfig
 """A folder with a `config.json`, that file, its content, or a configuration of Transformers."""
@@ -31,9 +43,12 @@ def build(source: Source, dtype: torch.dtype) -> Decoder:
     Cost: no weights; about 100 MB of Transformers' code when it is the first model of the process.
     """
     architecture, config = read_config(source)
+    skeleton = build_skeleton(architecture, config, dtype)
+    entries = {**config.to_dict(), "architectures": [architecture.name]}
     return Decoder(
-        build_skeleton(architecture, config, dtype),
+        skeleton,
         dtype=dtype,
+        formula=spec_from_config(entries, f"this {architecture.name}'s configuration"),
         max_positions=getattr(config, "max_position_embeddings", None),
         logit_scale=architecture.logit_scale(config),
         softcap=architecture.softcap(config),
@@ -53,11 +68,6 @@ def plain_model(source: Source, dtype: torch.dtype) -> PreTrainedModel:
     return build_module(architecture, config, dtype)
 
 
-def supported_architectures() -> tuple[str, ...]:
-    """Return the names of all supported model classes."""
-    return tuple(sorted(a.name for a in ARCHITECTURES))
-
-
 def read_config(source: Source) -> tuple[Architecture, PreTrainedConfig]:
     """Return the architecture and the checked configuration.
 
@@ -72,7 +82,8 @@ def read_config(source: Source) -> tuple[Architecture, PreTrainedConfig]:
     config = (
         source if isinstance(source, PreTrainedConfig) else _parse(architecture, content, place)
     )
-    _refuse_unsupported(architecture, content, config)
+    rope = getattr(config, "rope_parameters", None)
+    refuse_unsupported(architecture.name, content, rope)
     return architecture, config
 
 
@@ -92,53 +103,13 @@ def _content(source: Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def _architecture(content: Mapping[str, Any], place: str) -> Architecture:
-    names = content.get("architectures") or []
-    model_type = content.get("model_type")
-    for architecture in ARCHITECTURES:
-        if architecture.name in names or (not names and architecture.model_type == model_type):
-            return architecture
-    found = ", ".join(map(str, names)) or model_type
-    what = f"the architecture {found}" if found else "no architecture"
-    raise ModelError(
-        f"{place} names {what}, which is not supported. Supported are: "
-        f"{', '.join(supported_architectures())}."
-    )
+    name = find_family(content, place).name
+    return next(a for a in ARCHITECTURES if a.name == name)
 
 
 def _parse(architecture: Architecture, content: dict[str, Any], place: str) -> PreTrainedConfig:
     config_class = architecture.model_class().config_class
     try:
         return config_class.from_dict(content)
-    except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except _REFUSALS as error:
         raise ModelError(f"{place} is no valid {config_class.__name__}: {error}") from error
-
-
-def _refuse_unsupported(
-    architecture: Architecture, content: Mapping[str, Any], config: PreTrainedConfig
-) -> None:
-    """Refuse what would change the maths into something that is not streamed.
-
-    A dynamic rotary embedding remembers the longest sequence so far, so a resumed run would not
-    equal an uninterrupted one.
-    """
-    options = {
-        "quantization_config": content.get("quantization_config") is not None,
-        "is_encoder_decoder": bool(content.get("is_encoder_decoder")),
-        "add_cross_attention": bool(content.get("add_cross_attention")),
-        "use_bidirectional_attention": bool(content.get("use_bidirectional_attention")),
-        "rope_type dynamic": "dynamic" in _rope_types(getattr(config, "rope_parameters", None)),
-    }
-    asked = [name for name, is_on in options.items() if is_on]
-    if asked:
-        raise ModelError(
-            f"This {architecture.name} has {', '.join(asked)} in its configuration, "
-            "which is not supported."
-        )
-
-
-def _rope_types(rope: Any) -> set[str]:
-    """Return the rotary embedding's types; some models have one for each kind of layer."""
-    if not isinstance(rope, Mapping):
-        return set()
-    nested = set().union(*(_rope_types(value) for value in rope.values()))
-    return nested | {rope["rope_type"]} if isinstance(rope.get("rope_type"), str) else nested

@@ -1,6 +1,7 @@
 """What is known of a tensor without its bytes."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,17 @@ TENSOR_ALIGNMENT_BYTES = 64
 
 PAGE_BYTES = 4096
 """Regions start and end at multiples of this, which direct I/O needs."""
+
+_NO_DECAY_NAME = re.compile(r"bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)")
+
+
+def is_named_without_decay(name: str) -> bool:
+    """Tell whether a parameter's name keeps it from weight decay: a bias, or a norm's.
+
+    It is the rule of the Hugging Face trainer, which leaves out the weights of `nn.LayerNorm` too,
+    whatever their names.
+    """
+    return _NO_DECAY_NAME.search(name.lower()) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

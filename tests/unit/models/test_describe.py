@@ -12,9 +12,20 @@ SMALL = {"vocab_size": 31, "hidden_size": 16, "num_hidden_layers": 4, "num_atten
 CONFIGS = {
     "llama": {**SMALL, "model_type": "llama", "intermediate_size": 24, "attention_bias": True},
     "gpt2": {"model_type": "gpt2", "vocab_size": 31, "n_embd": 16, "n_head": 2, "n_layer": 2},
-    "gemma2": {**SMALL, "model_type": "gemma2", "intermediate_size": 24, "head_dim": 8},
+    "gemma2": {
+        **SMALL,
+        "model_type": "gemma2",
+        "intermediate_size": 24,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+    },
     "phi": {**SMALL, "model_type": "phi", "intermediate_size": 24},
-    "stablelm": {**SMALL, "model_type": "stablelm", "intermediate_size": 24},
+    "stablelm": {
+        **SMALL,
+        "model_type": "stablelm",
+        "intermediate_size": 24,
+        "num_key_value_heads": 2,
+    },
 }
 # What `Trainer.get_decay_parameter_names` passes to `get_parameter_names`.
 TRAINER_PATTERNS = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
@@ -41,7 +52,8 @@ def test_sliding_and_full_layers_have_different_signatures() -> None:
 
 
 def test_layers_without_rotary_embedding_have_another_signature() -> None:
-    config = {**CONFIGS["llama"], "model_type": "smollm3", "no_rope_layers": [1, 0, 1, 0]}
+    own = {"model_type": "smollm3", "no_rope_layers": [1, 0, 1, 0], "num_key_value_heads": 2}
+    config = {**CONFIGS["llama"], **own}
     signatures = [
         b.signature for b in build({**config, "pad_token_id": 0}, torch.float32).spec.layers[1:-1]
     ]

@@ -11,7 +11,13 @@ from outsize.models.registry import build, plain_model
 SMALL = {"vocab_size": 211, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 CONFIGS = {
     "llama": {**SMALL, "model_type": "llama", "intermediate_size": 96, "pad_token_id": 5},
-    "gemma3": {**SMALL, "model_type": "gemma3_text", "intermediate_size": 96, "head_dim": 8},
+    "gemma3": {
+        **SMALL,
+        "model_type": "gemma3_text",
+        "intermediate_size": 96,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+    },
     "gpt2": {"model_type": "gpt2", "vocab_size": 211, "n_embd": 64, "n_head": 2, "n_layer": 8},
     "phi": {**SMALL, "model_type": "phi", "intermediate_size": 96},
 }

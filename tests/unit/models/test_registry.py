@@ -7,7 +7,8 @@ import torch
 from transformers.models.llama.configuration_llama import LlamaConfig
 
 from outsize.errors import ModelError
-from outsize.models.registry import build, plain_model, supported_architectures
+from outsize.formats.shapes.lookup import supported_architectures
+from outsize.models.registry import build, plain_model
 
 TINY = {
     "architectures": ["LlamaForCausalLM"],
@@ -97,6 +98,11 @@ def test_value_of_a_wrong_type_is_refused() -> None:
         build({**TINY, "hidden_size": "wide"}, torch.float32)
 
 
+def test_a_number_that_must_not_be_zero_is_refused() -> None:
+    with pytest.raises(ModelError, match="this configuration is no valid LlamaConfig: .*zero"):
+        build({**TINY, "num_attention_heads": 0}, torch.float32)
+
+
 def test_sizes_that_do_not_fit_each_other_are_refused() -> None:
     config = {"model_type": "gpt2", "n_embd": 30, "n_head": 4, "vocab_size": 31}
     with pytest.raises(ModelError, match="Transformers cannot build GPT2LMHeadModel from this con"):
@@ -110,6 +116,7 @@ def test_sizes_that_do_not_fit_each_other_are_refused() -> None:
         ({"is_encoder_decoder": True}, "is_encoder_decoder"),
         ({"add_cross_attention": True}, "add_cross_attention"),
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        ({"per_layer_config": {"1": {"intermediate_size": 32}}}, "per_layer_config"),
         (
             {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
             "rope_type dynamic",
