@@ -5,15 +5,16 @@
   float32 (stas00/ml-engineering, zzc0721/torch-performance-test-data), hosts 0.4 to 0.8
   (chsasank/device-benchmarks).
 - **Small products** also wait for memory. The time of one is its arithmetic at the large rate plus
-  its bytes at the rate of memory. Without the overlap that a roofline assumes, this is within a
-  third of what a Zen 5 core measures for 1 to 1024 rows, and nothing is faster than its memory.
-- **Attention** on a device is a fraction of its products: FlashAttention-2 reaches 0.50 to 0.73 of
-  the peak of an A100 (arXiv 2307.08691) and 0.35 of that of an H100 (arXiv 2407.08608), where
-  products reach 0.85 and 0.80; its backward is slower. On a host it is a fraction of the float32
-  products in both dtypes: PyTorch 2.13 on Zen 5 measures 0.6 forward and 0.6 to 1.1 backward.
+  its bytes at the rate of memory, without the overlap that a roofline assumes. On two Zen 5 cores
+  this is within an eighth of what bfloat16 measures from 16 rows on; one row measures 0.6 of it.
+- **Attention** is a fraction of products that rises with the length. On a host it is one of the
+  float32 products in both dtypes, as measured on Zen 5 with PyTorch 2.13, forward and backward.
+  On a device, a long one of FlashAttention-2 reaches 0.50 to 0.73 of the peak of an A100 (arXiv
+  2307.08691) and 0.35 of that of an H100 (arXiv 2407.08608), where products reach 0.85 and 0.80;
+  the rise with the length and the slower backward are as in Triton's tutorial 06.
 - **Memory.** The measured rate of a copy, else a fraction of the peak: devices reach 0.73 to 0.92
-  of it, hosts 0.3 to 0.67 (chsasank/device-benchmarks). Elementwise operations run at a fraction
-  of that, since tensors are small and new ones touch new pages.
+  of it, hosts 0.3 to 0.67 (chsasank/device-benchmarks). The elementwise operations of a block run
+  at 0.76 to 0.86 of the rate of memory on Zen 5; the same is assumed of devices.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ MATMUL_ROWS = (1, 16, 64, 256, 1024, 4096)
 MATMUL_SIZES = ((1024, 1024), (2048, 2048), (4096, 4096), (4096, 16384), (16384, 4096))
 """`(inner, columns)` of the products that a processor of the catalogue has rates for."""
 
-ATTENTION_LENGTHS = (512, 2048, 8192)
 ATTENTION_HEAD_SIZES = (64, 128)
 
 ELEMENTWISE_FRACTION = 0.8
@@ -44,19 +44,27 @@ class Fractions:
         bf16: of the peak, by large bfloat16 products.
         fp32: of the peak, by large float32 products.
         memory: of the peak rate, by a copy.
-        attention_forward: of the products' rate, by the forward of attention.
-        attention_backward: likewise, by its backward.
+        attention: for rising lengths, `(seq_length, forward, backward)` of the products' rate.
     """
 
     bf16: float
     fp32: float
     memory: float
-    attention_forward: float
-    attention_backward: float
+    attention: tuple[tuple[int, float, float], ...]
 
 
-HOST = Fractions(bf16=0.5, fp32=0.5, memory=0.5, attention_forward=0.6, attention_backward=0.7)
-DEVICE = Fractions(bf16=0.7, fp32=0.6, memory=0.8, attention_forward=0.5, attention_backward=0.4)
+HOST = Fractions(
+    bf16=0.5,
+    fp32=0.5,
+    memory=0.5,
+    attention=((128, 0.3, 0.3), (512, 0.4, 0.4), (1024, 0.55, 0.55), (4096, 0.75, 0.75)),
+)
+DEVICE = Fractions(
+    bf16=0.7,
+    fp32=0.6,
+    memory=0.8,
+    attention=((128, 0.15, 0.1), (512, 0.3, 0.2), (1024, 0.4, 0.3), (4096, 0.55, 0.4)),
+)
 
 
 def host_processor(entry: ProcessorEntry, memory_bytes: int) -> Processor:
@@ -165,10 +173,10 @@ def _attention(base: dict[DType, float], kind: Fractions) -> tuple[AttentionRate
             dtype=dtype,
             seq_length=seq_length,
             head_size=head_size,
-            forward_flops_per_s=rate * kind.attention_forward,
-            backward_flops_per_s=rate * kind.attention_backward,
+            forward_flops_per_s=rate * forward,
+            backward_flops_per_s=rate * backward,
         )
         for dtype, rate in base.items()
-        for seq_length in ATTENTION_LENGTHS
+        for seq_length, forward, backward in kind.attention
         for head_size in ATTENTION_HEAD_SIZES
     )

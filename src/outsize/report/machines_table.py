@@ -96,10 +96,15 @@ def _processor(label: str, processor: Processor) -> list[tuple[str, str]]:
     ]
     for dtype in dict.fromkeys(rate.dtype for rate in processor.attention):
         rates = [rate for rate in processor.attention if rate.dtype == dtype]
-        forward = max(rate.forward_flops_per_s for rate in rates)
-        backward = max(rate.backward_flops_per_s for rate in rates)
-        text = f"{dtype}, forward {_flops(forward)}, backward {_flops(backward)}"
-        rows.append(("  attention", text))
+        longest = max(rates, key=lambda rate: rate.seq_length)
+        forward, backward = longest.forward_flops_per_s, longest.backward_flops_per_s
+        rows.append(
+            (
+                "  attention",
+                f"{dtype}, {longest.seq_length} positions: forward {_flops(forward)}, "
+                f"backward {_flops(backward)}",
+            )
+        )
     return rows
 
 
