@@ -1,0 +1,106 @@
+"""The profile of this machine without measuring it again: saved once, used by every run.
+
+A saved profile is used when it is whole and fresh; otherwise the machine is measured once more and
+the reason is told. What changes by the hour is always read anew: free disk and the memory that the
+container allows.
+"""
+
+import datetime
+from dataclasses import replace
+from pathlib import Path
+
+from outsize.errors import MachineError
+from outsize.machines.fingerprint import machine_fingerprint, staleness
+from outsize.machines.profile_file import (
+    check_can_save,
+    load_profile,
+    profile_path,
+    save_profile,
+)
+from outsize.probe.limits import process_limits
+from outsize.probe.machine import measure_disk, probe_in_child
+from outsize.probe.mounts import disk_name
+from outsize.probe.sizes import LARGE_BLOCKS
+from outsize.runtime.events import Notice, OnEvent
+from outsize.spec.machine import MachineProfile
+from outsize.store.kernel import free_bytes
+
+
+def known_machine(folder: Path, on_event: OnEvent, *, threads: int | None = None) -> MachineProfile:
+    """Return the profile of this machine with the disk of `folder`.
+
+    Args:
+        folder: where the run's files will lie; it exists.
+        on_event: told why something is measured, and its phases.
+        threads: compute threads of the run; None takes PyTorch's default.
+
+    Raises:
+        OutsizeError: the machine must be measured and cannot be, see `measure_machine`.
+
+    Cost: nothing to speak of when the saved profile is used and the folder lies on its disk, two
+    seconds on another disk, a minute at the first time.
+    """
+    path = _place(on_event)
+    saved, reason = _saved(path, threads)
+    if saved is None:
+        return _measured(folder, on_event, path, reason, threads)
+    host = replace(saved.host, memory_bytes=process_limits().usable_memory_bytes)
+    if saved.fingerprint is None:  # of the catalogue: chosen by the user, whatever is here
+        return saved
+    return replace(_with_disk_of(folder, saved, on_event), host=host)
+
+
+def _place(on_event: OnEvent) -> Path | None:
+    """Return where profiles are kept; None where there is no such place, which is told."""
+    try:
+        return profile_path()
+    except MachineError as error:
+        on_event(Notice(text=str(error)))
+        return None
+
+
+def _saved(path: Path | None, threads: int | None) -> tuple[MachineProfile | None, str]:
+    """Return the saved profile, or None and why it cannot be used."""
+    if path is None or not path.exists():
+        return None, "this machine was not measured before"
+    try:
+        profile = load_profile(path)
+    except MachineError as error:
+        return None, str(error).partition(" Run `outsize probe`")[0].rstrip(".")
+    now = datetime.datetime.now(datetime.UTC)
+    stale = staleness(profile, machine_fingerprint(threads), now)
+    if stale is None:
+        return profile, ""
+    return None, f"the saved profile of this machine does not hold any more: {stale}"
+
+
+def _measured(
+    folder: Path, on_event: OnEvent, path: Path | None, reason: str, threads: int | None
+) -> MachineProfile:
+    """Measure this machine, and save what was found where that can be."""
+    kept = ""
+    if path is not None:
+        try:
+            check_can_save(path)
+            kept = f", which is done once and kept in {path}"
+        except MachineError as error:
+            on_event(Notice(text=f"{error} It is measured again in every run until then."))
+            path = None
+    on_event(Notice(text=f"{reason}: measuring it takes up to a minute{kept}."))
+    profile = probe_in_child(folder, on_event, threads=threads)
+    if path is not None:
+        try:
+            save_profile(profile, path)
+        except MachineError as error:
+            on_event(Notice(text=str(error)))
+    return profile
+
+
+def _with_disk_of(folder: Path, saved: MachineProfile, on_event: OnEvent) -> MachineProfile:
+    """Return the profile with the rates of the folder's own disk."""
+    name = disk_name(folder)
+    if name == saved.disk.name:
+        return replace(saved, disk=replace(saved.disk, free_bytes=free_bytes(folder)))
+    text = f"{folder} lies on another disk than the saved profile's, {name}: measuring that."
+    on_event(Notice(text=text))
+    return replace(saved, disk=measure_disk(folder, on_event, LARGE_BLOCKS).disk)
