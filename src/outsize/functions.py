@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 from outsize import results
 from outsize.fields import build
-from outsize.options import ExportOptions, GenerateOptions, MachinesOptions, VerifyOptions
+from outsize.options import (
+    ExportOptions,
+    GenerateOptions,
+    MachinesOptions,
+    ProbeOptions,
+    VerifyOptions,
+)
 from outsize.runtime.events import OnEvent, ignore
 from outsize.train.options import TrainOptions
 
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
 
     from outsize.machines.listing import MachinesResult
     from outsize.models.layered import LayeredModel
+    from outsize.probe.result import ProbeResult
 
 Size = int | str
 
@@ -56,6 +63,8 @@ def train(
     packing: bool | None = None,
     commit_seconds: float | None = None,
     threads: int | None = None,
+    objective: str | None = None,
+    activations: str | None = None,
     on_event: OnEvent = ignore,
 ) -> results.TrainResult:
     """Train `model` on `data` inside the budget; the options are those of `TrainOptions`.
@@ -106,6 +115,8 @@ def plan(
     packing: bool | None = None,
     commit_seconds: float | None = None,
     threads: int | None = None,
+    objective: str | None = None,
+    activations: str | None = None,
     on_event: OnEvent = ignore,
 ) -> results.PlanResult:
     """Say what `train` with the same options would take and do; load no weights.
@@ -190,6 +201,24 @@ def generate(
     from outsize import api
 
     return api.generate(options, on_event)
+
+
+def probe(
+    *,
+    folder: str | None = None,
+    output: str | None = None,
+    threads: int | None = None,
+    on_event: OnEvent = ignore,
+) -> "ProbeResult":
+    """Measure this machine and keep its profile; the options are those of `ProbeOptions`.
+
+    Raises:
+        OutsizeError: see `errors.py`; nothing is left on the disk.
+    """
+    options = build(ProbeOptions, _chosen(locals()))
+    from outsize import api
+
+    return api.probe(options, on_event)
 
 
 def machines(name: str | None = None) -> "MachinesResult":

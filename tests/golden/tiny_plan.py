@@ -4,7 +4,7 @@ from pathlib import Path
 
 from outsize.plan.layout import Layout
 from outsize.plan.search import plan_train_step
-from outsize.spec.machine import LayerCost, MachineProfile
+from outsize.spec.machine import Lanes, LayerCost
 from outsize.spec.model import LayerKind, LayerSpec, ModelSpec
 from outsize.spec.tensor import TensorSpec
 from outsize.spec.workload import TrainWorkload
@@ -50,9 +50,16 @@ def _layout() -> Layout:
 def plan_text() -> str:
     """Return the text of the plan as the planner makes it now."""
     layout = _layout()
-    machine = MachineProfile(read_bytes_per_s=1e9, write_bytes_per_s=1e9, memory_bytes_per_s=1e10)
+    machine = Lanes(
+        read_bytes_per_s=1e9,
+        write_bytes_per_s=1e9,
+        read_beside_write_bytes_per_s=7e8,
+        write_beside_read_bytes_per_s=7e8,
+        update_bytes_per_s=1e10,
+    )
     costs = {
-        layer.signature: LayerCost(forward_s=1e-4, backward_s=3e-4) for layer in layout.model.layers
+        (layer.signature, False): LayerCost(forward_s=1e-4, backward_s=3e-4)
+        for layer in layout.model.layers
     }
     return plan_train_step(layout, _ARENA_BYTES, machine, costs).plan.to_text()
 

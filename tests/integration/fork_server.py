@@ -24,14 +24,15 @@ import torch
 
 from outsize.errors import OutsizeError
 from outsize.formats.hub import files_in_folder
+from outsize.machines.profile_file import load_profile, profile_path
 from outsize.models.architectures import ARCHITECTURES
+from outsize.plan import choose
 from outsize.plan.search import plan_train_step
-from outsize.probe.disk import DiskRates
 from outsize.runtime.events import Committed, Evaluated, Event, StepFinished
 from outsize.store import disk, journal
 from outsize.store.kernel import Kernel
 from outsize.store.lock import RunLock
-from outsize.train import fit, run, session
+from outsize.train import fit, run
 from outsize.train.launch import Launch
 from outsize.train.options import TrainOptions
 from outsize.train.run_folder import RunFolder
@@ -136,16 +137,15 @@ def train(request: dict[str, Any]) -> dict[str, Any]:
     """Train or go on in `folder`; return what happened."""
     drive = Drive(stop_at=request["stop_at"], how=request["how"], only=request["only"])
     kernel = drive.kernel()
-    rates = DiskRates(read_bytes_per_s=1e9, write_bytes_per_s=1e9)
     _replace(disk, "Kernel", lambda: kernel)
     _replace(journal, "Kernel", lambda: kernel)
-    _replace(session, "measure_disk", lambda folder, room_bytes: rates)
-    _replace(fit, "SPAN_ELEMENTS", request["span_elements"])
+    _replace(fit, "_LEAST_SPAN_ELEMENTS", request["span_elements"])
+    _replace(fit, "_MOST_SPANS", 2**40)
     _replace(
-        fit,
+        choose,
         "plan_train_step",
-        lambda layout, arena_bytes, machine, costs: plan_train_step(
-            layout, min(arena_bytes, request["arena_bytes"]), machine, costs
+        lambda layout, arena_bytes, machine, costs, objective: plan_train_step(
+            layout, min(arena_bytes, request["arena_bytes"]), machine, costs, objective
         ),
     )
     torch.set_num_threads(1)
@@ -157,6 +157,7 @@ def train(request: dict[str, Any]) -> dict[str, Any]:
     inputs = Launch(
         folder=place,
         files=files_in_folder(Path(request["weights"] or place.model)),
+        machine=load_profile(profile_path()),
         resumed=resumed,
         host_budget_bytes=2**36,
         disk_budget_bytes=DISK_BYTES,

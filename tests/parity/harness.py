@@ -7,7 +7,7 @@ changes the result.
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ from outsize.plan.residency import DoesNotFitError
 from outsize.plan.search import plan_train_step
 from outsize.runtime.events import OnEvent, ignore
 from outsize.runtime.slots import Slots, extent_name
-from outsize.spec.machine import LayerCost, MachineProfile
+from outsize.spec.machine import Lanes, LayerCost
 from outsize.store.arena import HostArena
 from outsize.store.journal import Journal, create_journal
 from outsize.store.null import NullStore
@@ -33,7 +33,7 @@ from outsize.train.evaluate import Evaluator
 from outsize.train.import_weights import import_state
 from outsize.train.kernels import TrainKernels
 from outsize.train.options import TrainOptions
-from outsize.train.profile import Profile, smallest_arena_bytes
+from outsize.train.profile import Profile, largest_action_bytes
 from outsize.train.session import Session
 from outsize.train.state_file import all_extents, durable_regions, plan_lists
 from outsize.train.trainer import Trainer, TrainLog, commit_state
@@ -113,7 +113,7 @@ def make_rows(folder: Path, num_rows: int = 17, seed: int = 1) -> PackedRows:
 
 def least_arena_bytes(layout: Layout) -> int:
     """Return a size at which nearly everything has to move."""
-    size = smallest_arena_bytes(layout)
+    size = largest_action_bytes(layout)
     while True:
         try:
             _plan(layout, size)
@@ -134,10 +134,10 @@ def make_session(
     """Plan a step with the `least`, `medium` or `whole` arena."""
     layout = Layout(
         model=model.spec,
-        workload=make_workload(options, model.spec),
+        workload=make_workload(options, model.spec)[0],
         span_elements=span_elements,
-        keeps_products=keeps_products,
     )
+    layout = replace(layout, keeping_blocks=layout.num_blocks if keeps_products else 0)
     optimizer = AdamW(
         beta1=options.adam_beta1,
         beta2=options.adam_beta2,
@@ -148,8 +148,13 @@ def make_session(
     if arena != "whole":
         size = least_arena_bytes(layout)
         size = size if arena == "least" else (size + sum(layout.region_bytes.values())) // 2
-    costs = dict.fromkeys((False, True), _costs(layout))
-    profile = Profile(costs=costs, memory_bytes_per_s=1e9, fixed_bytes=0, baseline_bytes=0)
+    profile = Profile(
+        costs=_costs(layout),
+        keeps_products=True,
+        memory_bytes_per_s=1e9,
+        fixed_bytes=0,
+        baseline_bytes=0,
+    )
     return Session(
         model=model,
         layout=layout,
@@ -162,16 +167,24 @@ def make_session(
     )
 
 
-_MACHINE = MachineProfile(read_bytes_per_s=1e9, write_bytes_per_s=1e9, memory_bytes_per_s=1e9)
+_MACHINE = Lanes(
+    read_bytes_per_s=1e9,
+    write_bytes_per_s=1e9,
+    read_beside_write_bytes_per_s=1e9,
+    write_beside_read_bytes_per_s=1e9,
+    update_bytes_per_s=1e9,
+)
 
 
 def _plan(layout: Layout, arena_bytes: int):
     return plan_train_step(layout, arena_bytes, _MACHINE, _costs(layout))
 
 
-def _costs(layout: Layout) -> dict[str, LayerCost]:
+def _costs(layout: Layout) -> dict[tuple[str, bool], LayerCost]:
     return {
-        layer.signature: LayerCost(forward_s=1e-5, backward_s=2e-5) for layer in layout.model.layers
+        (layer.signature, keeps): LayerCost(forward_s=1e-5, backward_s=2e-5)
+        for layer in layout.model.layers
+        for keeps in (False, True)
     }
 
 
@@ -308,7 +321,7 @@ def train_plain(
     layers = range(len(model.spec.layers))
     weights = [w for index in layers for w in model.initial_values(index, options.seed)]
     trainer = PlainTrainer(config, options, num_steps, weights)
-    workload = make_workload(options, model.spec)
+    workload = make_workload(options, model.spec)[0]
     losses = [train_step(trainer, rows, workload, options, step) for step in range(num_steps)]
     parts: dict[str, dict[str, list[Tensor]]] = {}
     for span in trainer.spans():

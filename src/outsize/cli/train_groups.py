@@ -7,7 +7,10 @@ TRAIN_GROUPS = (
         title="Data",
         keys=("data", "tokenizer", "max_seq_length", "packing", "train_on", "text_field"),
     ),
-    Group(title="Budget", keys=("memory", "disk", "threads", "micro_batch_size")),
+    Group(
+        title="Budget",
+        keys=("memory", "disk", "threads", "micro_batch_size", "activations", "objective"),
+    ),
     Group(title="Length", keys=("steps", "epochs", "tokens_per_step")),
     Group(
         title="Optimizer",

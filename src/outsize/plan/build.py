@@ -19,13 +19,19 @@ from outsize.plan.actions import (
     WriteBack,
 )
 from outsize.plan.memory import Placement
+from outsize.plan.residency import Stay
 from outsize.plan.step_plan import StepPlan
+
+
+def steady_list(work: Sequence[Work], stays: Sequence[Stay]) -> tuple[Action, ...]:
+    """Return the steady step of stays that have no offsets yet, for a simulation alone."""
+    return tuple(_steady(work, stays, (0,) * len(stays)))
 
 
 def build_plan(work: Sequence[Work], placement: Placement) -> StepPlan:
     """Return the lists of a run whose steady step does `work` with the stays of `placement`."""
     prologue = tuple(_prologue(placement, len(work)))
-    steady = tuple(_steady(work, placement))
+    steady = tuple(_steady(work, placement.stays, placement.offsets_bytes))
     return StepPlan(
         arena_bytes=placement.arena_bytes,
         prologue=prologue,
@@ -41,17 +47,19 @@ def build_pass(work: Sequence[Work], placement: Placement) -> tuple[int, tuple[A
     evaluation.
     """
     prologue = tuple(_prologue(placement, len(work)))
-    actions = (*prologue, *_steady(work, placement))
+    actions = (*prologue, *_steady(work, placement.stays, placement.offsets_bytes))
     live = _resident_after(actions)
     return placement.arena_bytes, (*actions, *(Release(region, "host") for region in live))
 
 
-def _steady(work: Sequence[Work], placement: Placement) -> Iterator[Action]:
+def _steady(
+    work: Sequence[Work], stays: Sequence[Stay], offsets_bytes: Sequence[int]
+) -> Iterator[Action]:
     num_slots = len(work)
     starts: list[list[tuple[bool, int, Action]]] = [[] for _ in work]
     writes: list[list[Action]] = [[] for _ in work]
     stops: list[list[Action]] = [[] for _ in work]
-    for stay, offset in zip(placement.stays, placement.offsets_bytes, strict=True):
+    for stay, offset in zip(stays, offsets_bytes, strict=True):
         if stay.permanent:
             continue
         starts[stay.start].append((stay.fetch, stay.first, _bring(stay.region, stay.fetch, offset)))

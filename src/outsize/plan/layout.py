@@ -8,6 +8,7 @@ the layer's size.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from outsize.quantities import align_up
 from outsize.spec.model import LayerSpec, ModelSpec
@@ -106,14 +107,32 @@ class Layout:
 
     Attributes:
         span_elements: elements of one span of optimizer state.
-        keeps_products: whether the products with a block's weights are kept from its forward for
-            its backward, so that recomputing need not run them.
+        keeping_blocks: number of blocks, counted from the last one, whose products with their
+            weights are kept from the forward for the backward, so that recomputing need not run
+            them. What the last blocks keep is needed again soonest.
+        pins_products: whether kept products must stay in memory and never go to disk.
     """
 
     model: ModelSpec
     workload: TrainWorkload
     span_elements: int
-    keeps_products: bool = False
+    keeping_blocks: int = 0
+    pins_products: bool = False
+
+    @cached_property
+    def memo(self) -> dict[Any, Any]:
+        """What `schedule.uses` has found for this layout before."""
+        return {}
+
+    @property
+    def num_blocks(self) -> int:
+        """Layers between the first and the last one."""
+        return max(0, len(self.model.layers) - 2)
+
+    def keeps_products(self, layer: int) -> bool:
+        """Tell whether a layer's products are kept for its backward."""
+        last = len(self.model.layers) - 2
+        return 1 <= layer <= last and layer > last - self.keeping_blocks
 
     @cached_property
     def layers(self) -> tuple[LayerLayout, ...]:
@@ -166,7 +185,7 @@ class Layout:
         """Bytes of what one micro-batch's products with a layer's matrices return, each matrix
         `[out, in]` used once; 0 when they are not kept.
         """
-        if not self.keeps_products:
+        if not self.keeps_products(layer):
             return 0
         row_bytes = self.workload.micro_batch_tokens * DTYPE_BYTES[self.workload.dtype]
         shapes = (tensor.shape for tensor in self.layers[layer].layer.tensors)

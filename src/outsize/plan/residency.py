@@ -6,7 +6,8 @@ replacement algorithms"). The list is walked period after period until what is r
 no longer changes; that period is the steady state.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from outsize.plan.schedule import Use
@@ -62,8 +63,15 @@ class _Open:
     written: int | None = None
 
 
+def _nothing(region: str) -> bool:
+    return False
+
+
 def steady_stays(
-    slots: Sequence[tuple[Use, ...]], sizes: Mapping[str, int], capacity_bytes: int
+    slots: Sequence[tuple[Use, ...]],
+    sizes: Mapping[str, int],
+    capacity_bytes: int,
+    pinned: Callable[[str], bool] = _nothing,
 ) -> tuple[Stay, ...]:
     """Return the stays of the steady period of a list that repeats forever.
 
@@ -71,14 +79,18 @@ def steady_stays(
         slots: what each action of the list touches.
         sizes: bytes of every region.
         capacity_bytes: the most that may be resident during any action.
+        pinned: tells which regions must not leave while their content is needed.
 
     Raises:
-        DoesNotFitError: one action alone needs more than `capacity_bytes`.
+        DoesNotFitError: one action alone, or one with what is pinned, needs more than
+            `capacity_bytes`.
+
+    Cost: time grows with the number of uses times its logarithm.
     """
     least_bytes = largest_slot_bytes(slots, sizes)
     if least_bytes > capacity_bytes:
         raise DoesNotFitError(least_bytes)
-    walk = _Walk(slots, sizes, capacity_bytes)
+    walk = _Walk(slots, sizes, capacity_bytes, pinned)
     seen = None
     for _ in range(_MAX_PERIODS):
         walk.one_period()
@@ -102,15 +114,22 @@ class _Walk:
     """Walks the list with a set of resident regions and records stays as they end."""
 
     def __init__(
-        self, slots: Sequence[tuple[Use, ...]], sizes: Mapping[str, int], capacity_bytes: int
+        self,
+        slots: Sequence[tuple[Use, ...]],
+        sizes: Mapping[str, int],
+        capacity_bytes: int,
+        pinned: Callable[[str], bool],
     ) -> None:
         self._slots = slots
         self._sizes = sizes
         self._capacity_bytes = capacity_bytes
         self._next = _next_uses(slots)
+        self._pinned = {r for r in {use.region for uses in slots for use in uses} if pinned(r)}
         self._open: dict[str, _Open] = {}
         self._used_bytes = 0
         self._next_of: dict[str, int] = {}
+        # Regions by next use, the farthest first; entries whose next use has passed are skipped.
+        self._farthest: list[tuple[int, str]] = []
         self._ended: list[Stay] = []
         self._period = 0
         self._kept: frozenset[str] | None = None
@@ -135,26 +154,42 @@ class _Walk:
         now = self._period * len(self._slots) + index
         needed = {use.region for use in slot}
         missing_bytes = sum(self._sizes[r] for r in needed if r not in self._open)
-        self._make_room(missing_bytes, needed)
+        if self._used_bytes + missing_bytes > self._capacity_bytes:
+            self._make_room(missing_bytes, needed)
+        following = self._next[index]
         for use in slot:
-            stay = self._open.get(use.region)
+            region = use.region
+            stay = self._open.get(region)
             if stay is None:
                 stay = _Open(first=now, fetch=use.mode != "write", last=now)
-                self._open[use.region] = stay
-                self._used_bytes += self._sizes[use.region]
+                self._open[region] = stay
+                self._used_bytes += self._sizes[region]
             stay.last = now
             if use.mode != "read":
                 stay.written = now
-            self._next_of[use.region] = now + self._next[index][use.region][0]
-        for use in slot:
-            if self._next[index][use.region][1] == "write":
-                self._end(use.region, write_back=False)
+            distance, mode = following[region]
+            if mode == "write":
+                self._end(region, write_back=False)
+            elif region not in self._pinned:
+                self._next_of[region] = now + distance
+                heapq.heappush(self._farthest, (-now - distance, region))
 
     def _make_room(self, missing_bytes: int, needed: set[str]) -> None:
+        """Let the regions whose next use is farthest away leave until `missing_bytes` are free."""
+        passed_over: list[tuple[int, str]] = []
         while self._used_bytes + missing_bytes > self._capacity_bytes:
-            candidates = self._open.keys() - needed
-            farthest = max(candidates, key=lambda r: (self._next_of[r], r))
-            self._end(farthest, write_back=True)
+            if not self._farthest:
+                raise DoesNotFitError(self._used_bytes + missing_bytes)
+            entry = heapq.heappop(self._farthest)
+            region = entry[1]
+            if region not in self._open or self._next_of[region] != -entry[0]:
+                continue
+            if region in needed:
+                passed_over.append(entry)
+            else:
+                self._end(region, write_back=True)
+        for entry in passed_over:
+            heapq.heappush(self._farthest, entry)
 
     def _end(self, region: str, *, write_back: bool) -> None:
         stay = self._open.pop(region)

@@ -65,7 +65,14 @@ def _share(items: list[Work], index: int, count: int) -> list[Work]:
 
 
 def uses(layout: Layout, action: Work) -> tuple[Use, ...]:
-    """Return the regions that an action touches and how."""
+    """Return the regions that an action touches and how; remembered with the layout."""
+    found = layout.memo.get(action)
+    if found is None:
+        found = layout.memo[action] = _uses(layout, action)
+    return found
+
+
+def _uses(layout: Layout, action: Work) -> tuple[Use, ...]:
     match action:
         case Update(layer, span, kind):
             return _update_uses(layer, span, kind)

@@ -1,27 +1,28 @@
-"""Choose the plan of a step: the fastest by simulation among all that fit the arena.
+"""Choose the plan of a step: the best by simulation among all that fit the arena.
 
-What is searched is how much of the arena residency may use and how much transfers in flight may
-use. The lists are made and simulated for each split; of those that are about as fast as the
-fastest, the one that moves the fewest bytes is taken.
+What is searched here is how much of the arena residency may use and how much transfers in flight
+may use; `choose.py` searches what shapes the step itself. Only the best split gets offsets: where
+gaps between regions make it too large, it is planned again with less.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from outsize.plan.actions import Action, Work
-from outsize.plan.build import build_pass, build_plan
-from outsize.plan.layout import Layout
+from outsize.plan.build import build_pass, build_plan, steady_list
+from outsize.plan.layout import Layout, is_durable, role
 from outsize.plan.memory import Placement, place
-from outsize.plan.prefetch import overlap_transfers
-from outsize.plan.residency import DoesNotFitError, largest_slot_bytes, steady_stays
-from outsize.plan.schedule import evaluate_step, train_step, uses
-from outsize.plan.simulate import Prediction, simulate
+from outsize.plan.prefetch import overlap_transfers, usual_depths
+from outsize.plan.residency import DoesNotFitError, Stay, largest_slot_bytes, steady_stays
+from outsize.plan.schedule import Use, evaluate_step, train_step, uses
+from outsize.plan.simulate import Costs, Prediction, simulate
 from outsize.plan.step_plan import StepPlan
 from outsize.plan.verify import verify_pass, verify_plan
-from outsize.spec.machine import LayerCost, MachineProfile
+from outsize.spec.machine import Lanes
+from outsize.spec.tensor import PAGE_BYTES
 
-_RESERVES = (0.0, 0.01, 0.05, 0.1, 0.2, 0.35, 0.5)
-"""Fractions of the arena that residency leaves to transfers in flight."""
+Objective = Literal["time", "memory", "writes"]
 
 CLOSE_FRACTION = 0.005
 """Predicted times that differ by less than this fraction count as equal: the prediction is no
@@ -29,8 +30,24 @@ better, and bytes that do not move cannot be late.
 """
 
 _SHRINK_ROUNDS = 10
-_WINDOW_BYTES = 256 * 2**20
-"""The most that reads run ahead or writes run behind, where there is room for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How an arena is divided.
+
+    Attributes:
+        reserve: fraction of it that residency leaves to transfers in flight.
+        spread: whether the state that never leaves is spread evenly over the step.
+    """
+
+    reserve: float
+    spread: bool
+
+
+_RESIDENT_ONLY = Split(0.0, False)
+_USUAL = Split(0.1, True)
+_SPLITS = (_RESIDENT_ONLY, Split(0.0, True), _USUAL, Split(0.3, True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,31 +61,55 @@ class PlannedStep:
 def plan_train_step(
     layout: Layout,
     arena_bytes: int,
-    machine: MachineProfile,
-    costs: Mapping[str, LayerCost],
+    machine: Lanes,
+    costs: Costs,
+    objective: Objective = "time",
 ) -> PlannedStep:
-    """Return the verified plan that is about the fastest whose arena is at most `arena_bytes`.
+    """Return the verified plan that is about the best whose arena is at most `arena_bytes`.
 
     Raises:
         DoesNotFitError: no plan fits; `needed_bytes` is the least that a try would have needed.
     """
-    work = train_step(layout)
-    found: list[PlannedStep] = []
-    failures: list[int] = []
-    for reserve in _RESERVES:
+    step = _Step(layout, train_step(layout))
+    found = _predictions(step, arena_bytes, machine, costs)
+    failures = []
+    for split in _preferred(found, objective):
         try:
-            placement = _fit(layout, work, arena_bytes, reserve)
+            placement = _fit(step, arena_bytes, split)
         except DoesNotFitError as error:
             failures.append(error.needed_bytes)
             continue
-        plan = build_plan(work, placement)
+        plan = build_plan(step.work, placement)
         prediction = simulate(plan.steady, layout, machine, costs, repeats=True)
-        found.append(PlannedStep(plan=plan, prediction=prediction))
-    if not found:
-        raise DoesNotFitError(min(failures))
-    best = _best(found)
-    verify_plan(best.plan, layout)
-    return best
+        verify_plan(plan, layout)
+        return PlannedStep(plan=plan, prediction=prediction)
+    raise DoesNotFitError(min(failures, default=step.least_bytes))
+
+
+def estimate_train_step(
+    layout: Layout, arena_bytes: int, machine: Lanes, costs: Costs
+) -> Prediction:
+    """Return the prediction of the usual split of an arena, as if regions could lie in it without
+    gaps.
+
+    Raises:
+        DoesNotFitError: one action alone needs more.
+    """
+    step = _Step(layout, train_step(layout))
+    actions = steady_list(step.work, step.stays(arena_bytes, _USUAL))
+    return simulate(actions, layout, machine, costs, repeats=True)
+
+
+def smallest_arena_bytes(layout: Layout, precision_bytes: int = 2**20) -> int:
+    """Return the smallest arena that a plan is found for, to `precision_bytes`."""
+    step = _Step(layout, train_step(layout))
+    low, high = step.least_bytes, step.least_bytes
+    while not _fits(step, high):
+        low, high = high, high + max(precision_bytes, high // 4)
+    while high - low > precision_bytes:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _fits(step, middle) else (middle, high)
+    return -(-high // PAGE_BYTES) * PAGE_BYTES
 
 
 def plan_evaluation(layout: Layout, arena_bytes: int) -> tuple[Action, ...]:
@@ -78,40 +119,131 @@ def plan_evaluation(layout: Layout, arena_bytes: int) -> tuple[Action, ...]:
     Raises:
         DoesNotFitError: it does not fit `arena_bytes`.
     """
-    work = evaluate_step(layout)
+    step = _Step(layout, evaluate_step(layout))
     try:
-        placement = _fit(layout, work, arena_bytes, 0.1)
+        placement = _fit(step, arena_bytes, Split(0.1, False))
     except DoesNotFitError:
-        placement = _fit(layout, work, arena_bytes, 0.0)
-    size, actions = build_pass(work, placement)
-    verify_pass(actions, layout, size, work)
+        placement = _fit(step, arena_bytes, _RESIDENT_ONLY)
+    size, actions = build_pass(step.work, placement)
+    verify_pass(actions, layout, size, step.work)
     return actions
 
 
-def _best(found: Sequence[PlannedStep]) -> PlannedStep:
-    fastest_s = min(step.prediction.step_s for step in found)
-    close = [s for s in found if s.prediction.step_s <= (1 + CLOSE_FRACTION) * fastest_s]
-    return min(close, key=lambda step: (_moved_bytes(step), step.prediction.step_s))
+def rank(prediction: Prediction, objective: Objective) -> tuple[float, float]:
+    """Return what a prediction is compared by; less is better."""
+    if objective == "writes":
+        return (prediction.bytes_written, prediction.step_s)
+    return (prediction.step_s, _moved_bytes(prediction))
 
 
-def _moved_bytes(step: PlannedStep) -> int:
-    return step.prediction.bytes_read + step.prediction.bytes_written
+class _Step:
+    """The work of a list and what it touches."""
+
+    def __init__(self, layout: Layout, work: Sequence[Work]) -> None:
+        self.layout = layout
+        self.work = work
+        self.slots: list[tuple[Use, ...]] = [uses(layout, action) for action in work]
+        self.least_bytes = largest_slot_bytes(self.slots, layout.region_bytes)
+
+    def stays(self, room_bytes: int, split: Split) -> tuple[Stay, ...]:
+        """Return stays that hold at most `room_bytes` at once.
+
+        Raises:
+            DoesNotFitError: one action alone needs more.
+        """
+        resident_bytes = max(self.least_bytes, int(room_bytes * (1 - split.reserve)))
+        if resident_bytes > room_bytes:
+            raise DoesNotFitError(self.least_bytes)
+        stays = self._resident(resident_bytes, frozenset())
+        if split.spread:
+            stays = self._resident(resident_bytes, self._spread(stays))
+        return overlap_transfers(stays, len(self.work), room_bytes, usual_depths(stays))
+
+    def _resident(self, resident_bytes: int, permanent: frozenset[str]) -> tuple[Stay, ...]:
+        products = self.layout.pins_products
+
+        def pinned(region: str) -> bool:
+            return region in permanent or (products and role(region) == "products")
+
+        return steady_stays(self.slots, self.layout.region_bytes, resident_bytes, pinned)
+
+    def _spread(self, stays: Sequence[Stay]) -> frozenset[str]:
+        """Return as many durable regions as are permanent, evenly spread over the step.
+
+        Each of them is used once in a step, so which of them stay makes no difference to the bytes
+        that move, but traffic that comes evenly hides better than traffic all at once.
+        """
+        durable = [u.region for slot in self.slots for u in slot if is_durable(u.region)]
+        count = sum(stay.permanent and is_durable(stay.region) for stay in stays)
+        return frozenset(
+            region
+            for index, region in enumerate(durable)
+            if (index + 1) * count // len(durable) > index * count // len(durable)
+        )
 
 
-def _fit(layout: Layout, work: Sequence[Work], arena_bytes: int, reserve: float) -> Placement:
+def _predictions(
+    step: _Step, arena_bytes: int, machine: Lanes, costs: Costs
+) -> dict[Split, Prediction]:
+    """Predict every split of the arena that differs from the ones before.
+
+    Raises:
+        DoesNotFitError: none is possible.
+    """
+    failed = None
+    found: dict[tuple[Stay, ...], tuple[Split, Prediction]] = {}
+    for split in _SPLITS:
+        try:
+            stays = step.stays(arena_bytes, split)
+        except DoesNotFitError as error:
+            failed = error
+            continue
+        if stays not in found:
+            actions = steady_list(step.work, stays)
+            found[stays] = split, simulate(actions, step.layout, machine, costs, repeats=True)
+    if failed is not None and not found:
+        raise failed
+    return dict(found.values())
+
+
+def _preferred(found: Mapping[Split, Prediction], objective: Objective) -> Iterator[Split]:
+    """Yield the splits in the order to try them; of those that are about as fast as the fastest
+    comes the one that moves least.
+    """
+    rest = sorted(found, key=lambda split: rank(found[split], objective))
+    while rest:
+        best = rest[0]
+        if objective == "time":
+            slowest_s = (1 + CLOSE_FRACTION) * found[best].step_s
+            close = [split for split in rest if found[split].step_s <= slowest_s]
+            best = min(close, key=lambda split: (_moved_bytes(found[split]), found[split].step_s))
+        yield best
+        rest.remove(best)
+
+
+def _moved_bytes(prediction: Prediction) -> int:
+    return prediction.bytes_read + prediction.bytes_written
+
+
+def _fits(step: _Step, arena_bytes: int) -> bool:
+    try:
+        _fit(step, arena_bytes, _RESIDENT_ONLY)
+    except DoesNotFitError:
+        return False
+    return True
+
+
+def _fit(step: _Step, arena_bytes: int, split: Split) -> Placement:
     """Place the steady step in the arena; where gaps make it too large, plan again with less."""
-    slots, sizes = [uses(layout, action) for action in work], layout.region_bytes
-    least_bytes = largest_slot_bytes(slots, sizes)
-    if least_bytes > arena_bytes:
-        raise DoesNotFitError(least_bytes)
     room_bytes = arena_bytes
+    if step.least_bytes > arena_bytes:
+        raise DoesNotFitError(step.least_bytes)
     for _ in range(_SHRINK_ROUNDS):
-        stays = steady_stays(slots, sizes, max(least_bytes, int(room_bytes * (1 - reserve))))
-        placement = place(overlap_transfers(stays, len(work), room_bytes, _WINDOW_BYTES), len(work))
+        placement = place(step.stays(room_bytes, split), len(step.work))
         overrun_bytes = placement.arena_bytes - arena_bytes
         if overrun_bytes <= 0:
             return placement
-        if room_bytes == least_bytes:
+        if room_bytes == step.least_bytes:
             break
-        room_bytes = max(least_bytes, room_bytes - overrun_bytes)
+        room_bytes = max(step.least_bytes, room_bytes - overrun_bytes)
     raise DoesNotFitError(placement.arena_bytes)

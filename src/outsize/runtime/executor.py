@@ -22,7 +22,7 @@ from outsize.plan.actions import (
     WriteBack,
 )
 from outsize.plan.layout import Layout, is_durable
-from outsize.plan.schedule import Use, uses
+from outsize.plan.schedule import uses
 from outsize.runtime.slots import Slots, extent_name
 from outsize.store.arena import HostArena
 from outsize.store.store import Store, Transfer
@@ -71,7 +71,6 @@ class Executor:
         self._views: dict[str, memoryview] = {}
         self._reading: dict[str, Transfer] = {}
         self._writing: dict[str, Transfer] = {}
-        self._uses: dict[Work, tuple[Use, ...]] = {}
         self.exposed_io_s = 0.0
         """Seconds that the compute thread has waited for transfers."""
 
@@ -120,10 +119,7 @@ class Executor:
         self._writing[region] = self._store.start_write(extent, self._views[region], durable)
 
     def _work(self, action: Work) -> None:
-        touched = self._uses.get(action)
-        if touched is None:
-            touched = self._uses[action] = uses(self._layout, action)
-        for use in touched:
+        for use in uses(self._layout, action):
             self._end_read(use.region)
             if use.mode != "read":
                 self._end_write(use.region)

@@ -18,7 +18,9 @@ from typing import Any
 from outsize.errors import BudgetError, Contributor, ModelError, UsageError
 from outsize.formats.hub import ModelFiles
 from outsize.isolate import run_isolated
+from outsize.probe.known import known_machine
 from outsize.runtime.events import OnEvent, phase
+from outsize.spec.machine import MachineProfile
 from outsize.store.budget import (
     host_limits,
     peak_children_bytes,
@@ -46,6 +48,7 @@ class Launch:
     Attributes:
         folder: the run folder, locked.
         files: where the weights are; None for a model of the caller's own.
+        machine: what is known of this machine.
         resumed: whether the run goes on.
         host_budget_bytes: for this process.
         disk_budget_bytes: for the run folder.
@@ -54,6 +57,7 @@ class Launch:
 
     folder: RunFolder
     files: ModelFiles | None
+    machine: MachineProfile
     resumed: bool
     host_budget_bytes: int
     disk_budget_bytes: int
@@ -77,12 +81,14 @@ def launch(
     folder = _open_folder(options)
     made_here = options.resume is None
     try:
+        machine = known_machine(folder.path, on_event)
         # A run that has committed something goes on with the model and the rows that it has.
         prepared = options.resume is not None and folder.has_commit()
         files = None if prepared else _prepare(folder, on_event, own_model)
         yield Launch(
             folder=folder,
             files=files,
+            machine=machine,
             resumed=options.resume is not None,
             host_budget_bytes=host_bytes,
             disk_budget_bytes=_disk_budget_bytes(folder),

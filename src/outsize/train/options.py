@@ -54,6 +54,11 @@ class TrainOptions:
         packing: whether several short examples share a row.
         commit_seconds: at most about so many seconds of work are lost when the process is killed.
         threads: compute threads; None takes PyTorch's default.
+        objective: what the plan is best at: `time` of a step, least host `memory`, or fewest
+            `writes` to disk.
+        activations: what a block's forward leaves for its backward: `recompute` the products with
+            its weights, `offload` them to disk where memory has no room, or `keep` them in memory;
+            `auto` decides for each block. The result is the same.
         dry_run: print the plan and its prediction, load no weights.
         given: names of the fields that the user chose; a resumed run takes all others from its
             folder.
@@ -90,6 +95,8 @@ class TrainOptions:
     packing: bool = True
     commit_seconds: NonNegative = 60.0
     threads: Count | None = None
+    objective: Literal["time", "memory", "writes"] = "time"
+    activations: Literal["auto", "recompute", "offload", "keep"] = "auto"
     dry_run: bool = False
     given: frozenset[str] = field(default=frozenset(), metadata={"internal": True})
 

@@ -25,7 +25,6 @@ from outsize.train.run_folder import RunFolder
 from outsize.train.session import Session, plan_session
 from outsize.train.state_file import all_extents, durable_regions, plan_lists
 from outsize.train.trainer import read_batch
-from outsize.train.workload import make_workload
 
 JOURNAL_BYTES_PER_REGION = 24
 _SMALL_FILES_BYTES = 2 * 2**20
@@ -59,16 +58,15 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
         check_files(inputs.files, model.spec, str(options.model))
     rows = PackedRows(inputs.folder.data)
     with phase("profile", on_event):
-        num_rows = make_workload(options, model.spec).micro_batch_rows
-        batch = read_batch(rows, [index % rows.num_rows for index in range(num_rows)])
         session = plan_session(
             model,
             options,
-            batch,
+            lambda count: read_batch(rows, [index % rows.num_rows for index in range(count)]),
+            machine=inputs.machine.lanes,
             budget_bytes=inputs.host_budget_bytes,
             disk_bytes=inputs.disk_budget_bytes - _other_disk_bytes(inputs.folder),
             floor_bytes=inputs.launch_peak_bytes,
-            folder=inputs.folder.path,
+            chosen_span=inputs.folder.span_elements,
         )
     evaluator = _evaluator(session, inputs.folder)
     lists = [*plan_lists(session.planned.plan)]

@@ -18,7 +18,7 @@ from outsize.models.layered import Batch, LayeredModel
 from outsize.plan.actions import Compute, Update, Work
 from outsize.plan.layout import Layout
 from outsize.plan.schedule import train_step, uses
-from outsize.plan.simulate import UPDATE_BYTES_PER_ELEMENT
+from outsize.plan.simulate import UPDATE_BYTES_PER_ELEMENT, Costs
 from outsize.spec.machine import LayerCost
 from outsize.store.arena import HostArena
 from outsize.store.budget import resident_bytes
@@ -36,21 +36,23 @@ class Profile:
     """What was measured.
 
     Attributes:
-        costs: seconds, by whether products are kept for the backward and then by layer signature;
-            without an entry for keeping them where that did not fit the budget.
+        costs: seconds of each kind of layer; see `plan.simulate.Costs`.
+        keeps_products: whether keeping products was profiled: there are some, and it fits the
+            budget.
         memory_bytes_per_s: rate of the optimizer update, by the bytes that it touches.
         fixed_bytes: resident bytes that are there with any plan: baseline, temporaries, masks of
             all micro-batches.
         baseline_bytes: resident bytes before the first layer ran.
     """
 
-    costs: Mapping[bool, Mapping[str, LayerCost]]
+    costs: Costs
+    keeps_products: bool
     memory_bytes_per_s: float
     fixed_bytes: int
     baseline_bytes: int
 
 
-def smallest_arena_bytes(layout: Layout) -> int:
+def largest_action_bytes(layout: Layout) -> int:
     """Return what the regions of the largest single action of a step need together; no plan needs
     less.
     """
@@ -64,16 +66,17 @@ def profile_layers(
 
     Args:
         model: the model.
-        layout: one that does not keep products.
+        layout: the regions of the step.
         kernels: the arithmetic.
         batch: one micro-batch.
         budget_bytes: of the whole process; what would exceed it is not tried.
 
-    Cost: an arena of `smallest_arena_bytes` until the return, and the heap's pages, which stay.
+    Cost: an arena of `largest_action_bytes` until the return, and the heap's pages, which stay.
     """
     baseline_bytes = resident_bytes()
-    keeping = replace(layout, keeps_products=True)
-    arena = HostArena(max(smallest_arena_bytes(layout), smallest_arena_bytes(keeping)))
+    layout = replace(layout, keeping_blocks=0)
+    keeping = replace(layout, keeping_blocks=layout.num_blocks)
+    arena = HostArena(max(largest_action_bytes(layout), largest_action_bytes(keeping)))
     kernels.pending = PendingUpdate(step=1, learning_rate=0.0, factor=torch.ones(()))
     kinds = {layer.signature: i for i, layer in reversed([*enumerate(layout.model.layers)])}
     worst = _packed(batch)
@@ -92,7 +95,8 @@ def profile_layers(
     del kernels.inputs
     arena.close()
     return Profile(
-        costs=costs,
+        costs={(name, keeps): cost for keeps, by in costs.items() for name, cost in by.items()},
+        keeps_products=True in costs,
         memory_bytes_per_s=memory_bytes_per_s,
         fixed_bytes=fixed_bytes,
         baseline_bytes=baseline_bytes,

@@ -14,7 +14,7 @@ def watched(
     actions: Sequence[Action], session: Session, tell: Callable[[float], None]
 ) -> Iterator[Action]:
     """Yield the actions of a step; about once a second, tell which fraction of it is done."""
-    costs = session.profile.costs[session.layout.keeps_products]
+    costs = session.profile.costs
     seconds = [
         work_seconds(session.layout, action, session.machine, costs)
         if isinstance(action, Work)

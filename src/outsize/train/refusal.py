@@ -6,28 +6,28 @@ import torch
 
 from outsize.errors import BudgetError, Contributor, Remedy
 from outsize.models.layered import Batch, LayeredModel
+from outsize.plan.choose import Candidate, smallest_budget_bytes
 from outsize.plan.layout import Layout, role
-from outsize.plan.residency import DoesNotFitError
 from outsize.quantities import align_up
-from outsize.spec.machine import MachineProfile
 from outsize.spec.tensor import DTYPE_BYTES
 from outsize.store.budget import resident_bytes
 from outsize.store.heap import trim_heap
-from outsize.train.fit import LEAST_SLACK_BYTES, fit_plans, make_layout, slack_bytes
+from outsize.train.fit import LEAST_SLACK_BYTES, candidate, make_layouts, make_optimizer
+from outsize.train.kernels import TrainKernels
 from outsize.train.options import TrainOptions
-from outsize.train.profile import Profile, profile_layers, smallest_arena_bytes
+from outsize.train.profile import Profile, largest_action_bytes, profile_layers
 
 _REMEDY_STEP_BYTES = 8 * 2**20
 
 
 def refuse_hopeless(layout: Layout, options: TrainOptions, budget_bytes: int) -> None:
     """Refuse, before anything large is touched, what could not fit with the least temporaries."""
-    least_bytes = resident_bytes() + smallest_arena_bytes(layout) + LEAST_SLACK_BYTES
+    least_bytes = resident_bytes() + largest_action_bytes(layout) + LEAST_SLACK_BYTES
     least_bytes += _least_temporaries_bytes(layout)
     if least_bytes <= budget_bytes:
         return
     temporaries_bytes = estimate_temporaries_bytes(layout)
-    estimate_bytes = resident_bytes() + smallest_arena_bytes(layout) * 5 // 4 + LEAST_SLACK_BYTES
+    estimate_bytes = resident_bytes() + largest_action_bytes(layout) * 5 // 4 + LEAST_SLACK_BYTES
     estimate_bytes += temporaries_bytes
     raise BudgetError(
         _subject(options),
@@ -71,17 +71,17 @@ def refusal(
     batch: Batch,
     budget_bytes: int,
     floor_bytes: int,
-    layout: Layout,
-    machine: MachineProfile,
+    one: Candidate,
     profile: Profile,
 ) -> BudgetError:
-    """Return the error for a budget that no plan fits, or that was passed before there could be
-    one; its remedies are planned again.
+    """Return the error for a budget that no plan of candidate `one` fits, or that was passed before
+    there could be one; its remedies are planned again.
     """
-    needed_bytes = max(floor_bytes, _smallest_budget_bytes(layout, machine, profile))
+    layout = one.layout
+    needed_bytes = max(floor_bytes, smallest_budget_bytes((one,)))
     remedies = [_memory_remedy(needed_bytes)]
     if floor_bytes <= budget_bytes:
-        remedies += _shorter_rows(model, options, batch, budget_bytes, machine)
+        remedies += _shorter_rows(model, options, batch, budget_bytes)
     return BudgetError(
         _subject(options),
         needed_bytes=needed_bytes,
@@ -92,30 +92,11 @@ def refusal(
             Contributor(
                 role="temporaries", size_bytes=profile.fixed_bytes - profile.baseline_bytes
             ),
+            Contributor(role="slack", size_bytes=one.fixed_bytes - profile.fixed_bytes),
             *_largest_roles(layout),
         ),
         remedies=tuple(remedies),
     )
-
-
-def _smallest_budget_bytes(layout: Layout, machine: MachineProfile, profile: Profile) -> int:
-    """Return the smallest host budget that a plan is found for, to 4 MiB."""
-    low = smallest_arena_bytes(layout)
-    high = 2 * low
-    while not _fits(layout, high, machine, profile):
-        low, high = high, 2 * high
-    while high - low > 4 * 2**20:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _fits(layout, middle, machine, profile) else (middle, high)
-    return high + profile.fixed_bytes + slack_bytes(profile)
-
-
-def _fits(layout: Layout, arena_bytes: int, machine: MachineProfile, profile: Profile) -> bool:
-    try:
-        fit_plans(layout, arena_bytes, machine, profile)
-    except DoesNotFitError:
-        return False
-    return True
 
 
 def _shorter_rows(
@@ -123,7 +104,6 @@ def _shorter_rows(
     options: TrainOptions,
     batch: Batch,
     budget_bytes: int,
-    machine: MachineProfile,
 ) -> list[Remedy]:
     """Profile and plan again with rows of half and a quarter the length; return the first that
     fits.
@@ -133,13 +113,14 @@ def _shorter_rows(
         if length < 32:
             return []
         shorter = replace(options, max_seq_length=length)
-        layout, kernels = make_layout(model, shorter)
+        *_, layout = make_layouts(shorter, model.spec)
         trim_heap()
-        if resident_bytes() + smallest_arena_bytes(layout) + LEAST_SLACK_BYTES > budget_bytes:
+        if resident_bytes() + largest_action_bytes(layout) + LEAST_SLACK_BYTES > budget_bytes:
             continue
         part = _cut(batch, layout.workload.micro_batch_rows, length)
+        kernels = TrainKernels(model, layout, make_optimizer(shorter))
         profile = profile_layers(model, layout, kernels, part, budget_bytes)
-        needed_bytes = _smallest_budget_bytes(layout, machine, profile)
+        needed_bytes = smallest_budget_bytes((candidate(layout, profile, shorter),))
         if needed_bytes <= budget_bytes:
             return [Remedy(change=f"--max-seq-length {length}", needed_bytes=needed_bytes)]
     return []

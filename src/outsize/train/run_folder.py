@@ -21,7 +21,17 @@ from outsize.train.options import TrainOptions
 
 _FORMAT = 1
 _FREE_TO_CHANGE = frozenset(
-    {"memory_bytes", "disk_bytes", "threads", "resume", "output", "commit_seconds", "dry_run"}
+    {
+        "memory_bytes",
+        "disk_bytes",
+        "threads",
+        "resume",
+        "output",
+        "commit_seconds",
+        "objective",
+        "activations",
+        "dry_run",
+    }
 )
 """Options that may differ when a run is resumed: they change no number of the result."""
 
@@ -46,6 +56,13 @@ class RunFolder:
     journal = property(lambda self: self.path / "journal.bin")
     metrics = property(lambda self: self.path / "metrics.jsonl")
     plan = property(lambda self: self.path / "plan.txt")
+
+    @property
+    def span_elements(self) -> int | None:
+        """Elements of a span in the run's state file; None before there is a run."""
+        if not (self.path / "run.json").exists():
+            return None
+        return int(read_run(self.path)["layout"]["span_elements"])
 
     @staticmethod
     def create(path: Path, options: TrainOptions) -> "RunFolder":
@@ -172,11 +189,14 @@ def read_run(path: Path) -> dict[str, Any]:
 
 
 def read_options(path: Path) -> TrainOptions:
-    """Return the options that a run was started with.
+    """Return the options that a run was started with, and the micro-batch that was chosen then: it
+    decides in which order gradients are added up.
 
     Raises:
         RunError: as `read_run`.
     """
-    values = read_run(path)["options"]
+    content = read_run(path)
+    values = content["options"]
     values["given"] = frozenset(values["given"])
+    values["micro_batch_size"] = content["layout"]["workload"]["micro_batch_rows"]
     return TrainOptions(**values)

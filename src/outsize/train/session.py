@@ -4,24 +4,26 @@
 prediction.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
+from outsize.errors import BudgetError
 from outsize.models.layered import Batch, LayeredModel
+from outsize.plan.choose import Choice, choose
 from outsize.plan.layout import Layout
 from outsize.plan.residency import DoesNotFitError
 from outsize.plan.search import PlannedStep
 from outsize.plan.simulate import Prediction
-from outsize.probe.disk import measure_disk
-from outsize.spec.machine import MachineProfile
+from outsize.spec.machine import Lanes
 from outsize.store.budget import peak_resident_bytes
-from outsize.store.heap import drop_file_pages
-from outsize.train.fit import choose_plan, fit_plans, make_layout, slack_bytes
+from outsize.store.heap import drop_file_pages, trim_heap
+from outsize.store.store import layout_bytes
+from outsize.train.fit import candidate, make_layouts, make_optimizer, slack_bytes
 from outsize.train.kernels import TrainKernels
 from outsize.train.options import TrainOptions
 from outsize.train.profile import Profile, profile_layers
 from outsize.train.refusal import refusal, refuse_hopeless
+from outsize.train.state_file import all_extents, plan_lists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +35,7 @@ class Session:
         layout: its regions.
         kernels: its arithmetic.
         profile: what was measured of it.
-        machine: what was measured of the machine.
+        machine: rates of the machine and the update rate of this model's layers.
         planned: the plan and its prediction.
         budget_bytes: host budget of the whole process.
         predicted_host_bytes: predicted peak of the process.
@@ -43,7 +45,7 @@ class Session:
     layout: Layout
     kernels: TrainKernels
     profile: Profile
-    machine: MachineProfile
+    machine: Lanes
     planned: PlannedStep
     budget_bytes: int
     predicted_host_bytes: int
@@ -59,7 +61,7 @@ class Session:
         half of the slack.
         """
         expected_bytes = self.profile.fixed_bytes + self.planned.plan.arena_bytes
-        return expected_bytes + slack_bytes(self.profile) // 2
+        return expected_bytes + slack_bytes(self.layout, self.profile) // 2
 
     def roles(self) -> Mapping[str, int]:
         """Return predicted host bytes by role, largest first."""
@@ -68,7 +70,7 @@ class Session:
             "interpreter and libraries": baseline,
             "temporaries": self.profile.fixed_bytes - baseline,
             "arena": self.planned.plan.arena_bytes,
-            "slack": slack_bytes(self.profile),
+            "slack": slack_bytes(self.layout, self.profile),
         }
         return dict(sorted(parts.items(), key=lambda entry: -entry[1]))
 
@@ -76,58 +78,76 @@ class Session:
 def plan_session(
     model: LayeredModel,
     options: TrainOptions,
-    batch: Batch,
+    sample: Callable[[int], Batch],
     *,
+    machine: Lanes,
     budget_bytes: int,
     disk_bytes: int,
     floor_bytes: int,
-    folder: Path,
+    chosen_span: int | None,
 ) -> Session:
-    """Profile the model's layers on `batch`, measure the disk of `folder`, and plan the step.
+    """Profile the model's layers on real rows and plan the step.
+
+    Micro-batches are tried from the preferred one down to single rows; the first that fits is
+    taken, so that the same request gives the same result whatever was timed.
 
     Args:
         model: the model.
         options: of the run.
-        batch: real rows, one micro-batch of them.
+        sample: gives a micro-batch of so many real rows.
+        machine: rates of the machine and of the disk that the run's files lie on.
         budget_bytes: host budget of the whole process.
         disk_bytes: room for the state file.
         floor_bytes: host bytes that were taken before this process grew.
-        folder: where the run's files will lie.
+        chosen_span: elements of a span that a state file has already; None for a new one.
 
     Raises:
         UsageError: the options contradict the model.
         BudgetError: no plan fits, with remedies that do.
     """
     drop_file_pages()
-    least, kernels = make_layout(model, options)
-    refuse_hopeless(least, options, budget_bytes)
-    profile = profile_layers(model, least, kernels, batch, budget_bytes)
-    rates = measure_disk(folder, disk_bytes)
-    machine = MachineProfile(
-        read_bytes_per_s=rates.read_bytes_per_s,
-        write_bytes_per_s=rates.write_bytes_per_s,
-        memory_bytes_per_s=profile.memory_bytes_per_s,
-    )
-    arena_bytes = budget_bytes - profile.fixed_bytes - slack_bytes(profile)
-    floor_bytes = max(floor_bytes, peak_resident_bytes())
-    try:
-        if floor_bytes > budget_bytes:
-            raise DoesNotFitError(0)
-        found = fit_plans(least, arena_bytes, machine, profile)
-    except DoesNotFitError as error:
-        raise refusal(
-            model, options, batch, budget_bytes, floor_bytes, least, machine, profile
-        ) from error
-    layout, planned = choose_plan(found, disk_bytes)
-    return Session(
-        model=model,
-        layout=layout,
-        kernels=kernels,
-        profile=profile,
-        machine=machine,
-        planned=planned,
-        budget_bytes=budget_bytes,
-        predicted_host_bytes=max(
-            floor_bytes, profile.fixed_bytes + planned.plan.arena_bytes + slack_bytes(profile)
-        ),
-    )
+    optimizer = make_optimizer(options)
+    refused: BudgetError | None = None
+    for layout in make_layouts(options, model.spec, chosen_span):
+        try:
+            refuse_hopeless(layout, options, budget_bytes)
+        except BudgetError as error:
+            refused = error
+            continue
+        kernels = TrainKernels(model, layout, optimizer)
+        batch = sample(layout.workload.micro_batch_rows)
+        profile = profile_layers(model, layout, kernels, batch, budget_bytes)
+        rates = replace(machine, update_bytes_per_s=profile.memory_bytes_per_s)
+        one = candidate(layout, profile, options)
+        floor_bytes = max(floor_bytes, peak_resident_bytes())
+        try:
+            if floor_bytes > budget_bytes:
+                raise DoesNotFitError(floor_bytes)
+            choice = choose((one,), budget_bytes, rates, options.objective, _fits(disk_bytes))
+        except DoesNotFitError:
+            refused = refusal(model, options, batch, budget_bytes, floor_bytes, one, profile)
+            trim_heap()
+            continue
+        chosen = choice.candidate.layout
+        return Session(
+            model=model,
+            layout=chosen,
+            kernels=TrainKernels(model, chosen, optimizer),
+            profile=profile,
+            machine=rates,
+            planned=choice.planned,
+            budget_bytes=budget_bytes,
+            predicted_host_bytes=max(floor_bytes, choice.host_bytes),
+        )
+    assert refused is not None
+    raise refused
+
+
+def _fits(disk_bytes: int) -> Callable[[Choice], bool]:
+    """Return a test of whether a plan's state file is at most `disk_bytes`."""
+
+    def fits(choice: Choice) -> bool:
+        extents = all_extents(choice.candidate.layout, plan_lists(choice.planned.plan))
+        return layout_bytes(extents) <= disk_bytes
+
+    return fits

@@ -11,8 +11,9 @@ rate.
 """
 
 
-def make_workload(options: TrainOptions, model: ModelSpec) -> TrainWorkload:
-    """Return the train step that the options describe.
+def make_workload(options: TrainOptions, model: ModelSpec) -> tuple[TrainWorkload, ...]:
+    """Return the train step that the options describe, with each micro-batch that may be chosen:
+    the one that the options name, or about 1024 tokens first and then ever smaller ones.
 
     Raises:
         UsageError: the row is longer than the model allows, or the numbers do not divide.
@@ -30,21 +31,25 @@ def make_workload(options: TrainOptions, model: ModelSpec) -> TrainWorkload:
             f"--max-seq-length {length}; try --tokens-per-step {nearest}."
         )
     rows = options.tokens_per_step // length
-    micro_batch = options.micro_batch_size or _default_micro_batch(rows, length)
-    if rows % micro_batch:
+    if options.micro_batch_size is not None and rows % options.micro_batch_size:
         raise UsageError(
-            f"--micro-batch-size {micro_batch} does not divide the {rows} rows of a step "
-            f"({options.tokens_per_step} tokens of {length} a row)."
+            f"--micro-batch-size {options.micro_batch_size} does not divide the {rows} rows of a "
+            f"step ({options.tokens_per_step} tokens of {length} a row)."
         )
-    return TrainWorkload(
-        rows_per_step=rows,
-        micro_batch_rows=micro_batch,
-        seq_length=length,
-        dtype=options.dtype,
-        clip=options.max_grad_norm > 0,
+    return tuple(
+        TrainWorkload(
+            rows_per_step=rows,
+            micro_batch_rows=count,
+            seq_length=length,
+            dtype=options.dtype,
+            clip=options.max_grad_norm > 0,
+        )
+        for count in _micro_batches(options, rows)
     )
 
 
-def _default_micro_batch(rows: int, length: int) -> int:
-    most = max(1, _MICRO_BATCH_TOKENS // length)
-    return max(count for count in range(1, min(rows, most) + 1) if rows % count == 0)
+def _micro_batches(options: TrainOptions, rows: int) -> tuple[int, ...]:
+    if options.micro_batch_size is not None:
+        return (options.micro_batch_size,)
+    most = max(1, _MICRO_BATCH_TOKENS // options.max_seq_length)
+    return tuple(n for n in range(min(rows, most), 0, -1) if rows % n == 0)

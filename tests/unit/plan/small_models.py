@@ -6,12 +6,24 @@ from hypothesis import strategies as st
 
 from outsize.plan.layout import Layout
 from outsize.plan.schedule import train_step, uses
-from outsize.spec.machine import LayerCost, MachineProfile
+from outsize.spec.machine import Lanes, LayerCost
 from outsize.spec.model import LayerKind, LayerSpec, ModelSpec
 from outsize.spec.tensor import TensorSpec
 from outsize.spec.workload import TrainWorkload
 
-MACHINE = MachineProfile(read_bytes_per_s=2e9, write_bytes_per_s=1e9, memory_bytes_per_s=1e10)
+
+def lanes(read_bytes_per_s: float, write_bytes_per_s: float, update_bytes_per_s: float) -> Lanes:
+    """Lanes that do not disturb each other, nor the arithmetic."""
+    return Lanes(
+        read_bytes_per_s=read_bytes_per_s,
+        write_bytes_per_s=write_bytes_per_s,
+        read_beside_write_bytes_per_s=read_bytes_per_s,
+        write_beside_read_bytes_per_s=write_bytes_per_s,
+        update_bytes_per_s=update_bytes_per_s,
+    )
+
+
+MACHINE = lanes(2e9, 1e9, 1e10)
 
 
 def tensor(name: str, *shape: int) -> TensorSpec:
@@ -78,9 +90,7 @@ def make_workload(
     )
 
 
-def make_layout(
-    span_elements: int = 1024, keeps_products: bool = False, **changes: object
-) -> Layout:
+def make_layout(span_elements: int = 1024, keeping_blocks: int = 0, **changes: object) -> Layout:
     """A layout of `make_model` and `make_workload`, each with the changes that are its own."""
     of_workload = {"num_micro_batches", "micro_batch_rows", "seq_length", "clip", "dtype"}
     workload = {key: value for key, value in changes.items() if key in of_workload}
@@ -89,14 +99,15 @@ def make_layout(
         model=make_model(**model),
         workload=make_workload(**workload),
         span_elements=span_elements,
-        keeps_products=keeps_products,
+        keeping_blocks=keeping_blocks,
     )
 
 
-def costs(layout: Layout, forward_s: float = 1e-4) -> dict[str, LayerCost]:
+def costs(layout: Layout, forward_s: float = 1e-4) -> dict[tuple[str, bool], LayerCost]:
     return {
-        spec.signature: LayerCost(forward_s=forward_s, backward_s=2 * forward_s)
+        (spec.signature, keeps): LayerCost(forward_s=forward_s, backward_s=2 * forward_s)
         for spec in layout.model.layers
+        for keeps in (False, True)
     }
 
 
@@ -125,7 +136,7 @@ def layouts(draw: st.DrawFn) -> Layout:
     """
     return make_layout(
         span_elements=draw(st.sampled_from([512, 4096, 2**20])),
-        keeps_products=draw(st.booleans()),
+        keeping_blocks=draw(st.integers(0, 4)),
         num_blocks=draw(st.integers(0, 4)),
         hidden=draw(st.sampled_from([8, 32, 96])),
         vocab=draw(st.sampled_from([3, 64, 200])),

@@ -99,12 +99,12 @@ def test_region_names_by_example():
 
 def test_products_take_a_row_of_each_matrix_for_each_token():
     layout = make_layout(
-        num_blocks=1, num_micro_batches=1, seq_length=100, keeps_products=True, tied=False
+        num_blocks=1, num_micro_batches=1, seq_length=100, keeping_blocks=1, tied=False
     )
     assert "products/2/0" not in layout.region_bytes
     # One matrix of 3 rows, 100 tokens, two bytes a number.
     assert layout.region_bytes["products/1/0"] == PAGE
-    long = make_layout(num_blocks=1, seq_length=1000, keeps_products=True)
+    long = make_layout(num_blocks=1, seq_length=1000, keeping_blocks=1)
     assert long.region_bytes["products/1/0"] == 2 * PAGE
 
 

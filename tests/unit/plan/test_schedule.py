@@ -89,7 +89,7 @@ def test_a_tied_head_adds_to_the_gradient_of_the_embedding():
 
 @pytest.mark.parametrize("role", ["attention", "products"])
 def test_costly_results_are_kept_for_the_backward_of_blocks_only(role):
-    layout = make_layout(num_blocks=1, attention_heads=1, keeps_products=True)
+    layout = make_layout(num_blocks=1, attention_heads=1, keeping_blocks=1)
     assert Use(f"{role}/1/0", "write") in uses(layout, Compute(1, "forward", 0))
     assert Use(f"{role}/1/0", "read") in uses(layout, Compute(1, "backward", 0))
     others = [a for a in train_step(layout) if a.layer != 1]

@@ -1,7 +1,7 @@
 """Predicted times against ones worked out by hand, on round rates."""
 
 import pytest
-from small_models import costs, least_bytes, make_layout
+from small_models import costs, lanes, least_bytes, make_layout
 
 from outsize.plan.actions import Acquire, Commit, Compute, Fetch, Release, Update, WriteBack
 from outsize.plan.build import build_plan
@@ -10,14 +10,14 @@ from outsize.plan.prefetch import overlap_transfers
 from outsize.plan.residency import moved_bytes, steady_stays
 from outsize.plan.schedule import train_step, uses
 from outsize.plan.simulate import simulate, work_seconds
-from outsize.spec.machine import LayerCost, MachineProfile
+from outsize.spec.machine import LayerCost
 
 LAYOUT = make_layout(num_blocks=1, span_elements=1024)
 STATE_BYTES = 12288
-MACHINE = MachineProfile(
-    read_bytes_per_s=STATE_BYTES,  # one second for a span of state
-    write_bytes_per_s=STATE_BYTES / 2,  # two seconds for it
-    memory_bytes_per_s=30 * 1024,  # one second for its update
+MACHINE = lanes(
+    STATE_BYTES,  # one second for a span of state
+    STATE_BYTES / 2,  # two seconds for it
+    30 * 1024,  # one second for its update
 )
 
 
@@ -91,9 +91,9 @@ def test_a_step_that_repeats_pays_for_transfers_over_its_end():
 
 
 def test_the_seconds_of_each_kind_of_work():
-    machine = MachineProfile(read_bytes_per_s=1, write_bytes_per_s=1, memory_bytes_per_s=10)
+    machine = lanes(1, 1, 10)
     by_signature = {
-        spec.signature: LayerCost(forward_s=index + 0.25, backward_s=index + 0.5)
+        (spec.signature, False): LayerCost(forward_s=index + 0.25, backward_s=index + 0.5)
         for index, spec in enumerate(LAYOUT.model.layers)
     }
 
@@ -112,11 +112,7 @@ def test_the_seconds_of_each_kind_of_work():
     ("read_s", "write_s", "lane"), [(9.0, 1.0, "read"), (1.0, 9.0, "write"), (1.0, 1.0, "compute")]
 )
 def test_the_lane_that_is_busy_longest_is_the_limit(read_s, write_s, lane):
-    machine = MachineProfile(
-        read_bytes_per_s=STATE_BYTES / read_s,
-        write_bytes_per_s=STATE_BYTES / write_s,
-        memory_bytes_per_s=30 * 1024 / 2,
-    )
+    machine = lanes(STATE_BYTES / read_s, STATE_BYTES / write_s, 30 * 1024 / 2)
     actions = (*ROOM, fetch(0), FIRST, write_back(0))
     assert simulate(actions, LAYOUT, machine, {}, repeats=False).limited_by == lane
 
@@ -127,7 +123,7 @@ def test_the_bytes_of_a_step_are_those_of_its_stays(factor):
     slots = [uses(LAYOUT, action) for action in work]
     capacity_bytes = factor * least_bytes(LAYOUT)
     stays = steady_stays(slots, LAYOUT.region_bytes, capacity_bytes)
-    stays = overlap_transfers(stays, len(work), 2 * capacity_bytes, 2**20)
+    stays = overlap_transfers(stays, len(work), 2 * capacity_bytes, (2**20,))
     plan = build_plan(work, place(stays, len(work)))
     found = simulate(plan.steady, LAYOUT, MACHINE, costs(LAYOUT), repeats=True)
     assert (found.bytes_read, found.bytes_written) == moved_bytes(stays)

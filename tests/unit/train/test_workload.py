@@ -21,7 +21,7 @@ def test_the_fields_of_a_workload():
     options = make_options(
         tokens_per_step=512, max_seq_length=64, micro_batch_size=2, dtype="float32"
     )
-    workload = make_workload(options, MODEL)
+    (workload,) = make_workload(options, MODEL)
     assert (workload.rows_per_step, workload.micro_batch_rows) == (8, 2)
     assert (workload.seq_length, workload.num_micro_batches) == (64, 4)
     assert (workload.dtype, workload.clip) == ("float32", True)
@@ -29,7 +29,7 @@ def test_the_fields_of_a_workload():
 
 @pytest.mark.parametrize(("norm", "clip"), [(0.0, False), (0.5, True)])
 def test_a_norm_of_zero_does_not_clip(norm, clip):
-    assert make_workload(make_options(max_grad_norm=norm), MODEL).clip is clip
+    assert make_workload(make_options(max_grad_norm=norm), MODEL)[0].clip is clip
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,13 @@ def test_a_norm_of_zero_does_not_clip(norm, clip):
 )
 def test_a_micro_batch_has_about_1024_tokens_when_nobody_says(tokens, length, rows):
     options = make_options(tokens_per_step=tokens, max_seq_length=length)
-    assert make_workload(options, MODEL).micro_batch_rows == rows
+    assert make_workload(options, MODEL)[0].micro_batch_rows == rows
+
+
+def test_smaller_micro_batches_come_after_the_preferred_one():
+    options = make_options(tokens_per_step=1536, max_seq_length=128)
+    rows = [workload.micro_batch_rows for workload in make_workload(options, MODEL)]
+    assert rows == [6, 4, 3, 2, 1]
 
 
 def refusal(options: TrainOptions, max_positions: int | None = None) -> str:
@@ -62,7 +68,7 @@ def test_rows_longer_than_the_model_allows():
         "--max-seq-length 2048 is longer than the 1024 positions that my-model was made for; "
         "use --max-seq-length 1024 or less."
     )
-    assert make_workload(options, replace(MODEL, max_positions=2048)).seq_length == 2048
+    assert make_workload(options, replace(MODEL, max_positions=2048))[0].seq_length == 2048
 
 
 @pytest.mark.parametrize(("tokens", "nearest"), [(1000, 1024), (1100, 1024), (100, 256)])

@@ -62,7 +62,7 @@ def train_plain(
     weights = initial_weights(model, model_files(files), choices.seed)
     num_steps = len(streamed_losses)
     trainer = PlainTrainer(run / "model", choices, num_steps, weights)
-    workload, losses = make_workload(choices, model.spec), []
+    workload, losses = make_workload(choices, model.spec)[0], []
     with PackedRows(run / "data") as rows:
         for step in range(num_steps):
             losses.append(train_step(trainer, rows, workload, choices, step))
