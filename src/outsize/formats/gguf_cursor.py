@@ -9,6 +9,7 @@ import struct
 from outsize.errors import FormatError
 from outsize.formats.ranged import RangedFile
 
+_LENGTH = struct.Struct("<Q")
 WINDOW_BYTES = 1 << 16
 MAX_TAKE_BYTES = 1 << 16
 
@@ -59,6 +60,23 @@ class GgufCursor:
         if self.offset > self._window_start + len(self._window):
             self._window = bytearray()
             self._window_start = self.offset
+
+    def skip_texts(self, count: int) -> None:
+        """Pass over strings, each after its length, without decoding them.
+
+        A vocabulary has some hundred thousand, so those that lie whole in the window are passed
+        over by arithmetic alone.
+        """
+        while count:
+            self.skip(self.count())
+            count -= 1
+            at, end = self.offset - self._window_start, len(self._window) - _LENGTH.size
+            while count and at <= end:
+                at += _LENGTH.size + _LENGTH.unpack_from(self._window, at)[0]
+                if at > end + _LENGTH.size:
+                    break
+                self.offset = self._window_start + at
+                count -= 1
 
     def word(self, code: str) -> int | float | bool:
         """Consume one little-endian number with a `struct` code."""

@@ -1,7 +1,8 @@
 """Reads a GGUF file by ranges, as the Hugging Face model that it was converted from.
 
 The header says what lies where, the naming table says what it is called, and `gguf_layouts.py`
-reads it. Whatever cannot be mapped is refused by name; nothing is left out silently.
+reads it, which is imported with NumPy when the first number is read. Whatever cannot be mapped is
+refused by name; nothing is left out silently.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,6 @@ from pathlib import Path
 
 from outsize.errors import FormatError, ModelError
 from outsize.formats.gguf_header import read_header
-from outsize.formats.gguf_layouts import read_plain, read_plus_one, read_rotary, read_transposed
 from outsize.formats.gguf_names import ARCHITECTURES, IGNORED, Layout, Naming, state_dict_name
 from outsize.formats.gguf_types import GgufHeader, GgufTensor
 from outsize.formats.ranged import RangedFile
@@ -43,6 +43,7 @@ class GgufSource:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = RangedFile(path)
         self._tensors: dict[str, StoredTensor] = {}
         self._places: dict[str, _Place] = {}
@@ -79,15 +80,17 @@ class GgufSource:
         self._file.close()
 
     def _read(self, place: _Place, start: int, stop: int) -> Float32Array:
+        from outsize.formats import gguf_layouts as layouts
+
         match place.layout:
             case Layout.PLAIN:
-                return read_plain(self._file, place.tensor, start, stop)
+                return layouts.read_plain(self._file, place.tensor, start, stop)
             case Layout.PLUS_ONE:
-                return read_plus_one(self._file, place.tensor, start, stop)
+                return layouts.read_plus_one(self._file, place.tensor, start, stop)
             case Layout.ROTARY:
-                return read_rotary(self._file, place.tensor, start, stop, place.half_rows)
+                return layouts.read_rotary(self._file, place.tensor, start, stop, place.half_rows)
             case Layout.TRANSPOSED:
-                return read_transposed(self._file, place.tensor, start, stop)
+                return layouts.read_transposed(self._file, place.tensor, start, stop)
 
     def _map_tensors(self, naming: Naming) -> None:
         for tensor in self.header.tensors:

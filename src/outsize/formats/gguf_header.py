@@ -16,7 +16,7 @@ from outsize.formats.gguf_types import (
     GgufHeader,
     GgufTensor,
     Value,
-    block_types,
+    block_type,
 )
 from outsize.formats.ranged import RangedFile
 
@@ -110,8 +110,7 @@ def _read_list(cursor: GgufCursor) -> tuple[int, tuple[int | float | bool, ...]]
             raise cursor.fail(
                 f"a list of {length} strings cannot follow; the file is truncated or lies"
             )
-        for _ in range(length):
-            cursor.skip(cursor.count())
+        cursor.skip_texts(length)
         return length, ()
     if kind not in _CODES:
         raise cursor.fail(f"a list has items of the unknown type {kind}")
@@ -129,17 +128,15 @@ def _read_tensor(cursor: GgufCursor) -> GgufTensor:
         raise cursor.fail(f"tensor {name!r} has {num_dimensions} dimensions")
     shape = tuple(cursor.count() for _ in range(num_dimensions))[::-1]
     number = cursor.count("I")
-    if number not in block_types():
+    kind = block_type(number)
+    if kind is None:
         raise cursor.fail(f"tensor {name!r} has the unknown type {number}")
-    block_type = block_types()[number]
     row_elements = shape[-1] if shape else 1
-    if 0 in shape or row_elements % block_type.block_elements:
-        raise cursor.fail(
-            f"tensor {name!r} has shape {list(shape)}, impossible for {block_type.name}"
-        )
-    num_bytes = math.prod(shape) // block_type.block_elements * block_type.block_bytes
+    if 0 in shape or row_elements % kind.block_elements:
+        raise cursor.fail(f"tensor {name!r} has shape {list(shape)}, impossible for {kind.name}")
+    num_bytes = math.prod(shape) // kind.block_elements * kind.block_bytes
     return GgufTensor(
-        name=name, shape=shape, block_type=block_type, offset=cursor.count(), num_bytes=num_bytes
+        name=name, shape=shape, block_type=kind, offset=cursor.count(), num_bytes=num_bytes
     )
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 from outsize.errors import ModelError
 from outsize.formats.gguf_file import GgufSource
 from outsize.formats.safetensors import INDEX_NAME, SINGLE_NAME, SafetensorsSource
+from outsize.formats.safetensors_index import read_index
 from outsize.formats.source import WeightSource
 
 Kind = Literal["safetensors", "gguf", "config"]
@@ -50,8 +51,13 @@ class ModelFiles:
     kind: Kind
 
 
-def resolve(model: str) -> ModelFiles:
+def resolve(model: str, *, with_weights: bool = True) -> ModelFiles:
     """Find a model's files, downloading them when `model` is a Hub id.
+
+    Args:
+        model: what the user wrote.
+        with_weights: whether a Hub model is downloaded whole; otherwise its config alone is, and
+            `has_weights` says whether the weights are here already.
 
     Raises:
         ModelError: no such model, or the Hub cannot be reached; says what to do.
@@ -67,12 +73,26 @@ def resolve(model: str) -> ModelFiles:
         raise ModelError(f"{model} does not exist. {_ACCEPTED}")
     if not is_hub_id(model):
         raise ModelError(f"Unknown model {model!r}.{_did_you_mean(model)} {_ACCEPTED}")
-    return _from_hub(model)
+    return _from_hub(model) if with_weights else _config_from_hub(model)
 
 
 def is_hub_id(text: str) -> bool:
     """Tell whether a text has the form `org/name` of the Hub."""
     return _HUB_ID.fullmatch(text) is not None and not _looks_like_path(text)
+
+
+def has_weights(files: ModelFiles) -> bool:
+    """Tell whether the files that hold a model's weights are on this machine.
+
+    Raises:
+        FormatError: the index of a sharded model is damaged.
+    """
+    if files.kind != "safetensors":
+        return files.kind == "gguf"
+    index = files.folder / INDEX_NAME
+    if (files.folder / SINGLE_NAME).exists() or not index.exists():
+        return (files.folder / SINGLE_NAME).exists()
+    return all((files.folder / shard).exists() for shard in set(read_index(index).values()))
 
 
 def open_weights(files: ModelFiles) -> WeightSource | None:
@@ -167,6 +187,15 @@ def _from_hub(hub_id: str) -> ModelFiles:
             "has, or download a .gguf file or its config.json and give the path of that file."
         )
     return files_in_folder(folder, name=hub_id)
+
+
+def _config_from_hub(hub_id: str) -> ModelFiles:
+    from outsize.formats.hub_download import CONFIG_PATTERNS, download
+
+    folder = download(hub_id, CONFIG_PATTERNS)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"The Hub model {hub_id} has no config.json, so its size is unknown.")
+    return ModelFiles(name=hub_id, folder=folder, gguf_file=None, kind="safetensors")
 
 
 def _did_you_mean(model: str) -> str:

@@ -18,12 +18,12 @@ TOKENIZER_PATTERNS = (
     "added_tokens.json",
     "chat_template*",
 )
+CONFIG_PATTERNS = ("config.json", "model.safetensors.index.json")
 MODEL_PATTERNS = (
-    "config.json",
+    *CONFIG_PATTERNS,
     "generation_config.json",
     "model.safetensors",
     "model-*.safetensors",
-    "model.safetensors.index.json",
     *TOKENIZER_PATTERNS,
 )
 

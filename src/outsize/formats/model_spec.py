@@ -1,14 +1,21 @@
 """A model's spec from its config alone: arithmetic on names and sizes, in milliseconds.
 
 `models/registry.py` builds the same `ModelSpec` from real modules, which takes torch and seconds to
-import; tests hold the two together, and a run refuses to start when they differ. The table of
-architectures is in `shapes/`. Read `model_files.py` next, which starts from a name or a file.
+import; tests hold the two together, and a run goes by its modules. The table of architectures is in
+`shapes/`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from outsize.formats.check import check_tensors
+from outsize.formats.config_file import read_config_file
+from outsize.formats.gguf_entries import entries_from_gguf
+from outsize.formats.gguf_file import GgufSource
+from outsize.formats.hub import ModelFiles, has_weights, open_weights, resolve
 from outsize.formats.shapes.decoder import DecoderShape, read_shape
+from outsize.formats.shapes.families import FAMILIES
 from outsize.formats.shapes.parts import Parts, layer_norm, linear, norm
 from outsize.spec.block import BlockShape
 from outsize.spec.model import LayerKind, LayerSpec, ModelSpec
@@ -16,6 +23,60 @@ from outsize.spec.signature import layer_signature
 from outsize.spec.tensor import TensorSpec, is_named_without_decay
 
 _PROJECTION = "lm_head"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownModel:
+    """What is known of a model before anything is loaded.
+
+    Attributes:
+        files: where it is.
+        spec: its layers and tensors.
+        blocks: what each block computes, first block first.
+    """
+
+    files: ModelFiles
+    spec: ModelSpec
+    blocks: tuple[BlockShape, ...]
+
+
+def spec_from_model(model: str) -> tuple[ModelFiles, ModelSpec]:
+    """Return a model's files and its spec; see `know_model`."""
+    known = know_model(model)
+    return known.files, known.spec
+
+
+def know_model(model: str) -> KnownModel:
+    """Find a model and read its config and the headers of its weights.
+
+    Args:
+        model: what `hub.resolve` accepts. Of a Hub model only the config is downloaded; weights
+            that are not in the cache are not looked at.
+
+    Raises:
+        ModelError: there is no such model, or its config says nothing that can be trained.
+        FormatError: a file is damaged, or holds other tensors than its config asks for; names the
+            tensor and both shapes.
+
+    Cost: reads headers; some hundred bytes of host memory a tensor.
+    """
+    files = resolve(model, with_weights=False)
+    source = open_weights(files) if has_weights(files) else None
+    try:
+        if isinstance(source, GgufSource):
+            path = source.path
+            config, place = entries_from_gguf(path, source.header), f"the metadata of {path}"
+        else:
+            path = files.folder / "config.json"
+            config, place = _causal_config(read_config_file(path)), str(path)
+        shape = read_shape(config, place)
+        spec = spec_of_shape(shape)
+        if source is not None:
+            check_tensors(source, spec, model)
+    finally:
+        if source is not None:
+            source.close()
+    return KnownModel(files=files, spec=spec, blocks=shape.blocks)
 
 
 def spec_from_config(config: Mapping[str, Any], place: str = "this configuration") -> ModelSpec:
@@ -60,6 +121,22 @@ def spec_of_shape(shape: DecoderShape) -> ModelSpec:
         attention_heads=words["heads"] if family.is_fused else 0,
         attention_head_size=words["head"] if family.is_fused else 0,
     )
+
+
+def _causal_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config that names the causal model of its `model_type`, as `prepare.py` trains it.
+
+    A checkpoint of the bare decoder names another class, and a class of ours that another
+    `model_type` names is not ours.
+    """
+    known = {family.model_type: family.name for family in FAMILIES}
+    named = config.get("architectures")
+    names = named if isinstance(named, list | tuple) else []
+    if config["model_type"] in known:
+        names = [known[config["model_type"]]]
+    elif set(map(str, names)) & set(known.values()):
+        names = [config["model_type"]]
+    return {**config, "architectures": names or [config["model_type"]]}
 
 
 def _embedding(shape: DecoderShape) -> LayerSpec:

@@ -5,11 +5,11 @@ child process that ends before training begins. Local models are read from this 
 `export.py` for the way out.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from outsize.errors import FormatError, ModelError
+from outsize.errors import ModelError
+from outsize.formats.config_file import read_config_file
 from outsize.formats.gguf_config import config_from_gguf
 from outsize.formats.gguf_file import naming_of
 from outsize.formats.gguf_header import read_header
@@ -22,7 +22,6 @@ from outsize.formats.ranged import RangedFile
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-MAX_CONFIG_BYTES = 16 << 20
 _VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 
 
@@ -73,7 +72,7 @@ def _load_config(files: ModelFiles) -> "PretrainedConfig":
         path = files.folder / files.gguf_file
         config = config_from_gguf(path, _gguf_header(path))
     else:
-        _check_config(files.folder / "config.json")
+        read_config_file(files.folder / "config.json")
         try:
             config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
         except Exception as error:  # Transformers raises whatever a config's own checks raise
@@ -82,22 +81,6 @@ def _load_config(files: ModelFiles) -> "PretrainedConfig":
     if causal is not None:
         config.architectures = [causal]
     return config
-
-
-def _check_config(path: Path) -> None:
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise FormatError(f"{path} has {path.stat().st_size} bytes, which is no config.")
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(entries, dict) or not isinstance(entries.get("model_type"), str):
-        raise FormatError(f"{path} has no model_type.")
-    if "quantization_config" in entries:
-        raise ModelError(
-            f"{path} describes weights quantised for inference (quantization_config), which "
-            "cannot be trained. Use the model's original weights."
-        )
 
 
 def _gguf_header(path: Path) -> GgufHeader:

@@ -2,13 +2,12 @@
 
 One file `model.safetensors`, or an index that names its shards. Names are those of the file,
 completed with the prefix that Transformers adds when a checkpoint was saved from the bare decoder.
-Read `safetensors_header.py` next.
+NumPy is imported where numbers are read, for a plan needs names and shapes alone. Read
+`safetensors_header.py` next.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-
-import numpy as np
 
 from outsize.errors import FormatError
 from outsize.formats.ranged import RangedFile
@@ -78,6 +77,8 @@ class SafetensorsSource:
                 f"{tensor.file}: tensor {name!r} has dtype {tensor.dtype}; "
                 f"only {', '.join(_NUMPY_DTYPES)} can be read as weights."
             )
+        import numpy as np
+
         item_bytes = np.dtype(_NUMPY_DTYPES[tensor.dtype]).itemsize
         values = np.empty(stop - start, dtype=np.float32)
         for first in range(start, stop, CHUNK_ELEMENTS):
@@ -141,6 +142,8 @@ def _missing_prefix(names: list[str]) -> str:
 
 
 def _decode(data: bytearray, dtype: str, out: Float32Array) -> None:
+    import numpy as np
+
     stored = np.frombuffer(data, dtype=_NUMPY_DTYPES[dtype])
     if dtype == "BF16":  # a bfloat16 is the upper half of a float32
         np.left_shift(stored, 16, out=out.view(np.uint32), dtype=np.uint32)

@@ -140,6 +140,20 @@ def test_a_sparse_file_does_not_make_huge_counts_believable(tmp_path: Path) -> N
         _read(path)
 
 
+@settings(max_examples=30, deadline=None)
+@given(lengths=st.lists(st.sampled_from([0, 1, 7, 300, 65_520, 65_536, 70_000]), max_size=12))
+def test_strings_of_any_length_are_passed_over(
+    lengths: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("strings") / "m.gguf"
+    texts = b"".join(_string(b"x" * length) for length in lengths)
+    pair = _string(b"k") + struct.pack("<IIQ", 9, 8, len(lengths)) + texts
+    path.write_bytes(_file((pair, _uint32(b"after", 7))))
+    header = _read(path)
+    assert header.lengths["k"] == len(lengths)
+    assert header.metadata["after"] == 7
+
+
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_flipped_bytes_only_ever_raise_a_format_error(

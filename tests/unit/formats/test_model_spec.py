@@ -1,5 +1,6 @@
 """The formula's spec equals that of the real modules, and says what is wrong with a config."""
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -176,6 +177,24 @@ def test_nonsense_about_attention_is_refused_by_name(name, entries, message) -> 
     with pytest.raises(ModelError) as refusal:
         spec_from_config({**VARIANTS[name], **entries})
     assert message in str(refusal.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_whatever_a_config_holds_it_is_a_spec_or_a_refusal(data) -> None:
+    config = dict(data.draw(st.sampled_from([*VARIANTS.values(), *MIXED.values()])))
+    entries = [*config, "layer_types", "no_rope_layers", "rope_scaling", "dtype", "head_dim"]
+    for entry in data.draw(st.lists(st.sampled_from(entries), min_size=1, max_size=3)):
+        config[entry] = data.draw(JSON)
+    with contextlib.suppress(ModelError):
+        assert spec_from_config(config).num_elements > 0
 
 
 def test_an_entry_that_is_needed_and_missing_is_named() -> None:
