@@ -99,7 +99,7 @@ def test_value_of_a_wrong_type_is_refused() -> None:
 
 
 def test_a_number_that_must_not_be_zero_is_refused() -> None:
-    with pytest.raises(ModelError, match="this configuration is no valid LlamaConfig: .*zero"):
+    with pytest.raises(ModelError, match=r"this configuration is no valid LlamaConfig: .*zero"):
         build({**TINY, "num_attention_heads": 0}, torch.float32)
 
 
