@@ -1,8 +1,8 @@
 """Train, fine-tune and run PyTorch models bigger than memory, inside a budget that holds.
 
-The verbs are `train`, `plan`, `verify`, `export`, `generate` and `machines`; each returns an object
-with the fields of the command line's JSON (`results.py`). Importing this module imports no torch.
-Read `functions.py` next.
+The verbs are `train`, `plan`, `verify`, `export`, `generate`, `probe` and `machines`; each returns
+an object with the fields of the command line's JSON (`results.py`). Importing this module imports
+no torch. Read `functions.py` next.
 """
 
 import inspect
@@ -13,6 +13,7 @@ from typing import Any
 from outsize import functions
 from outsize import machines as _machines_package
 from outsize import plan as _plan_package
+from outsize import probe as _probe_package
 from outsize import train as _train_package
 from outsize.errors import BudgetError, OutsizeError
 from outsize.functions import export, generate, verify
@@ -27,6 +28,7 @@ __all__ = [
     "generate",
     "machines",
     "plan",
+    "probe",
     "train",
     "verify",
 ]
@@ -46,4 +48,5 @@ def _callable_package(package: types.ModuleType, verb: Callable[..., Any]) -> ty
 
 machines = _callable_package(_machines_package, functions.machines)
 plan = _callable_package(_plan_package, functions.plan)
+probe = _callable_package(_probe_package, functions.probe)
 train = _callable_package(_train_package, functions.train)

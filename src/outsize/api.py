@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outsize.infer.model import OpenModel, prepared
-from outsize.options import ExportOptions, GenerateOptions, MachinesOptions, VerifyOptions
+from outsize.options import (
+    ExportOptions,
+    GenerateOptions,
+    MachinesOptions,
+    ProbeOptions,
+    VerifyOptions,
+)
 from outsize.results import ExportResult, GenerateResult, PlanResult, TrainResult, VerifyResult
 from outsize.runtime.events import Notice, OnEvent
 from outsize.store.heap import keep_heap_pages
@@ -20,6 +26,7 @@ from outsize.train.options import TrainOptions
 if TYPE_CHECKING:
     from outsize.machines.listing import MachinesResult
     from outsize.models.layered import LayeredModel
+    from outsize.probe.result import ProbeResult
 
 
 def train(
@@ -90,6 +97,17 @@ def generate(options: GenerateOptions, on_event: OnEvent) -> GenerateResult:
         from outsize.infer.generate import run_generate
 
         return run_generate(options, model, budget_bytes, on_event, start_s)
+
+
+def probe(options: ProbeOptions, on_event: OnEvent) -> "ProbeResult":
+    """Measure this machine and keep its profile for every run.
+
+    Raises:
+        OutsizeError: the folder, its disk or the place for the profile does not allow it.
+    """
+    from outsize.probe.run import run_probe
+
+    return run_probe(options, on_event)
 
 
 def machines(options: MachinesOptions) -> "MachinesResult":

@@ -113,6 +113,24 @@ class GenerateOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeOptions:
+    """Options of `outsize probe`.
+
+    Attributes:
+        folder: folder whose disk is measured: where run folders will lie.
+        output: file to write the profile to; None means the place where every run looks for it.
+        threads: compute threads; None takes PyTorch's default.
+    """
+
+    folder: str = "."
+    output: str | None = None
+    threads: Count | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MachinesOptions:
     """Options of `outsize machines`.
 

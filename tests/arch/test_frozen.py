@@ -31,6 +31,7 @@ def test_the_public_names_are_frozen() -> None:
         "generate",
         "machines",
         "plan",
+        "probe",
         "train",
         "verify",
     ]

@@ -7,7 +7,7 @@ import pytest
 import outsize
 from outsize.errors import UsageError
 from outsize.fields import fields_of
-from outsize.options import ExportOptions, GenerateOptions, VerifyOptions
+from outsize.options import ExportOptions, GenerateOptions, ProbeOptions, VerifyOptions
 from outsize.runtime.events import OnEvent
 from outsize.train.options import TrainOptions
 
@@ -44,6 +44,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> _Api:
         (outsize.verify, VerifyOptions),
         (outsize.export, ExportOptions),
         (outsize.generate, GenerateOptions),
+        (outsize.probe, ProbeOptions),
     ],
 )
 def test_the_functions_take_exactly_the_options(verb: object, record: type) -> None:

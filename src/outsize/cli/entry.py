@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from outsize.cli import demo, env, export, generate, machines, plan, train, verify
+from outsize.cli import demo, env, export, generate, machines, plan, probe, train, verify
 from outsize.cli.config import read_config
 from outsize.cli.huggingface import combine, merge, translate
 from outsize.cli.parser import make_parser, read_command_line
@@ -30,6 +30,7 @@ VERBS = {
         verify.VERB,
         export.VERB,
         generate.VERB,
+        probe.VERB,
         machines.VERB,
         demo.VERB,
         env.VERB,

@@ -29,11 +29,13 @@ class MeasuredDisk:
     Attributes:
         disk: its rates.
         is_direct: whether transfers go past the page cache.
+        scratch_bytes: what the scratch file took.
         bytes_read: read to measure it; `bytes_written` likewise.
     """
 
     disk: Disk
     is_direct: bool
+    scratch_bytes: int
     bytes_read: int
     bytes_written: int
 
@@ -85,6 +87,7 @@ def measure_disk_blocks(
     return MeasuredDisk(
         disk=disk,
         is_direct=is_direct,
+        scratch_bytes=scratch.num_bytes,
         bytes_read=counters.bytes_read,
         bytes_written=counters.bytes_written,
     )

@@ -29,6 +29,7 @@ def measure_interference(folder: str, sizes: dict[str, Any], threads: int | None
         counters = scratch.store.counters()
     return {
         "compute_loss_s_per_byte": max(0.0, statistics.median(losses)),
+        "scratch_bytes": scratch.num_bytes,
         "bytes_read": counters.bytes_read,
         "bytes_written": counters.bytes_written,
     }

@@ -6,6 +6,7 @@ container allows.
 """
 
 import datetime
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,33 +41,24 @@ def known_machine(folder: Path, on_event: OnEvent, *, threads: int | None = None
     Cost: nothing to speak of when the saved profile is used and the folder lies on its disk, two
     seconds on another disk, a minute at the first time.
     """
-    path = _place(on_event)
-    saved, reason = _saved(path, threads)
+    saved, reason = _saved(threads)
     if saved is None:
-        return _measured(folder, on_event, path, reason, threads)
-    host = replace(saved.host, memory_bytes=process_limits().usable_memory_bytes)
+        return _measured(folder, on_event, reason, threads)
     if saved.fingerprint is None:  # of the catalogue: chosen by the user, whatever is here
         return saved
+    host = replace(saved.host, memory_bytes=process_limits().usable_memory_bytes)
     return replace(_with_disk_of(folder, saved, on_event), host=host)
 
 
-def _place(on_event: OnEvent) -> Path | None:
-    """Return where profiles are kept; None where there is no such place, which is told."""
-    try:
-        return profile_path()
-    except MachineError as error:
-        on_event(Notice(text=str(error)))
-        return None
-
-
-def _saved(path: Path | None, threads: int | None) -> tuple[MachineProfile | None, str]:
+def _saved(threads: int | None) -> tuple[MachineProfile | None, str]:
     """Return the saved profile, or None and why it cannot be used."""
-    if path is None or not path.exists():
-        return None, "this machine was not measured before"
     try:
+        path = profile_path()
+        if not os.path.exists(path):
+            return None, "this machine was not measured before"
         profile = load_profile(path)
     except MachineError as error:
-        return None, str(error).partition(" Run `outsize probe`")[0].rstrip(".")
+        return None, str(error).partition(". Run `outsize probe`")[0]
     now = datetime.datetime.now(datetime.UTC)
     stale = staleness(profile, machine_fingerprint(threads), now)
     if stale is None:
@@ -74,25 +66,21 @@ def _saved(path: Path | None, threads: int | None) -> tuple[MachineProfile | Non
     return None, f"the saved profile of this machine does not hold any more: {stale}"
 
 
-def _measured(
-    folder: Path, on_event: OnEvent, path: Path | None, reason: str, threads: int | None
-) -> MachineProfile:
+def _measured(folder: Path, on_event: OnEvent, reason: str, threads: int | None) -> MachineProfile:
     """Measure this machine, and save what was found where that can be."""
-    kept = ""
-    if path is not None:
-        try:
-            check_can_save(path)
-            kept = f", which is done once and kept in {path}"
-        except MachineError as error:
-            on_event(Notice(text=f"{error} It is measured again in every run until then."))
-            path = None
-    on_event(Notice(text=f"{reason}: measuring it takes up to a minute{kept}."))
+    text = f"{reason}; measuring this machine takes up to a minute"
+    try:
+        path = profile_path()
+        check_can_save(path)
+    except MachineError as error:
+        on_event(Notice(text=f"{text}, again in every run, for it cannot be kept: {error}"))
+        return probe_in_child(folder, on_event, threads=threads)
+    on_event(Notice(text=f"{text}, is done once and is kept in {path}."))
     profile = probe_in_child(folder, on_event, threads=threads)
-    if path is not None:
-        try:
-            save_profile(profile, path)
-        except MachineError as error:
-            on_event(Notice(text=str(error)))
+    try:
+        save_profile(profile, path)
+    except MachineError as error:  # a disk that has become full
+        on_event(Notice(text=str(error)))
     return profile
 
 

@@ -6,6 +6,7 @@ and how long, `known.py` when at all.
 """
 
 import datetime
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from outsize.isolate import run_isolated
 from outsize.machines.fingerprint import (
     machine_fingerprint,
     num_compute_threads,
+    num_usable_cores,
     printable,
     processor_name,
 )
@@ -34,6 +36,9 @@ from outsize.spec.machine import (
 
 Record = TypeVar("Record")
 
+_BUSY_FRACTION = 0.5
+"""Of the cores, by the load average of the last minute."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredMachine:
@@ -42,11 +47,13 @@ class MeasuredMachine:
     Attributes:
         profile: what was measured.
         is_direct: whether transfers go past the page cache in the folder.
-        bytes_read: read from the folder's disk; `bytes_written` likewise.
+        scratch_bytes: the most that scratch files took on the folder's disk.
+        bytes_read: read from it; `bytes_written` likewise.
     """
 
     profile: MachineProfile
     is_direct: bool
+    scratch_bytes: int
     bytes_read: int
     bytes_written: int
 
@@ -85,6 +92,7 @@ def measure_machine(
     `measure_disk_blocks` for the disk.
     """
     wanted = default_sizes.FULL if sizes is None else sizes
+    _tell_when_busy(on_event)
     libraries = _child("libraries", on_event, "host:measure_baseline", {})
     host = to_json(wanted.host)
     products = _child("products", on_event, "host:measure_products", _with(host, threads))
@@ -106,6 +114,7 @@ def measure_machine(
     return MeasuredMachine(
         profile=profile,
         is_direct=disk.is_direct,
+        scratch_bytes=max(disk.scratch_bytes, beside["scratch_bytes"]),
         bytes_read=disk.bytes_read + beside["bytes_read"],
         bytes_written=disk.bytes_written + beside["bytes_written"],
     )
@@ -120,6 +129,16 @@ def measure_disk(folder: Path, on_event: OnEvent, sizes: DiskSizes) -> MeasuredD
             notice=lambda text: on_event(Notice(text=text)),
             advance=lambda done: on_event(PhaseAdvanced(phase="disk", done=done)),
         )
+
+
+def _tell_when_busy(on_event: OnEvent) -> None:
+    load = os.getloadavg()[0]
+    if load > _BUSY_FRACTION * num_usable_cores():
+        text = (
+            f"other programs keep {load:.1f} of {num_usable_cores()} cores busy: what is measured "
+            "now is slower than the machine. Run `outsize probe` again when it is idle."
+        )
+        on_event(Notice(text=text))
 
 
 def _with(sizes: dict[str, Any], threads: int | None) -> dict[str, Any]:

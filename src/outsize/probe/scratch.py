@@ -14,7 +14,7 @@ from outsize.quantities import format_bytes
 from outsize.store.arena import HostArena
 from outsize.store.disk import DiskStore
 from outsize.store.kernel import free_bytes
-from outsize.store.store import place_extents
+from outsize.store.store import layout_bytes, place_extents
 
 _STRIDE = 7919
 """A prime: extents are taken in steps of it, so that successive transfers are not neighbours."""
@@ -28,6 +28,7 @@ class Scratch:
 
     Attributes:
         store: the file.
+        num_bytes: its length.
         sections: names of the extents by transfer size, in the order to take them; the largest size
             has twice as many.
         read_buffer: as long as the largest transfer.
@@ -35,6 +36,7 @@ class Scratch:
     """
 
     store: DiskStore
+    num_bytes: int
     sections: dict[int, list[str]]
     read_buffer: memoryview
     write_buffer: memoryview
@@ -63,6 +65,7 @@ def scratch_file(
     try:
         yield Scratch(
             store=store,
+            num_bytes=layout_bytes(extents),
             sections={block: _scattered(names[block]) for block in names},
             read_buffer=arena.view(0, max(counts)),
             write_buffer=_noise(arena.view(max(counts), max(counts))),
