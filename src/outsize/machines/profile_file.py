@@ -102,7 +102,7 @@ def load_profile(path: Path) -> MachineProfile:
         ) from error
 
 
-def _cannot_write(path: Path, why: str) -> MachineError:
+def _cannot_write(path: Path, why: str | None) -> MachineError:
     return MachineError(
         f"The machine profile {path} cannot be written: {why}. Name another file with --output, or "
         "set OUTSIZE_HOME to a folder that can be written."

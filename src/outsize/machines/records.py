@@ -104,7 +104,7 @@ def _read_number(hint: type, value: object, place: str, name: str) -> int | floa
         raise RecordError(f"{place} must be {least}, but is {value}")
     if name.endswith("_per_s") and value < 1:
         raise RecordError(f"{place} must be at least 1 a second, but is {value}")
-    return hint(value)
+    return int(value) if hint is int else float(value)
 
 
 def _short(value: object) -> str:

@@ -6,7 +6,7 @@ ones, as the layers of a model are, so that a product with few rows reads them f
 from a cache. `attention.py` and `elementwise.py` measure the rest of a step.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -76,8 +76,8 @@ def _rates_of_matrix(bench: Bench, shape: MatmulShape, dtype: DType) -> Iterator
             or pool_bytes + row_bytes > sizes.working_bytes
         ):
             return
-        tokens, turn = small_numbers(bench, dtype, rows, shape.inner), cycle(weights)
-        seconds = bench.watch.median_s(lambda t=tokens, w=turn: linear(t, next(w)), sizes.point_s)
+        tokens = small_numbers(bench, dtype, rows, shape.inner)
+        seconds = bench.watch.median_s(_products(tokens, weights), sizes.point_s)
         rate = MatmulRate(
             dtype=dtype,
             rows=rows,
@@ -86,6 +86,12 @@ def _rates_of_matrix(bench: Bench, shape: MatmulShape, dtype: DType) -> Iterator
             flops_per_s=flops / seconds,
         )
         yield rate
+
+
+def _products(tokens: Tensor, weights: list[Tensor]) -> Callable[[], object]:
+    """Return a call that multiplies with the next matrix each time."""
+    turn = cycle(weights)
+    return lambda: linear(tokens, next(turn))
 
 
 def _weights(bench: Bench, shape: MatmulShape, dtype: DType) -> list[Tensor]:
@@ -102,7 +108,7 @@ def small_numbers(bench: Bench, dtype: DType, *shape: int) -> Tensor:
     num_elements = min(_PATTERN_ELEMENTS, made.numel())
     pattern = torch.empty(num_elements, dtype=made.dtype, device=bench.device)
     pattern.uniform_(-0.02, 0.02)
-    for part in made.view(-1).split(num_elements):
+    for part in torch.split(made.view(-1), num_elements):
         part.copy_(pattern[: part.numel()])
     return made
 

@@ -65,7 +65,7 @@ class _CountBytes(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.num_bytes = 0
+        self.num_bytes: int = 0
 
     def __torch_dispatch__(
         self,

@@ -86,8 +86,8 @@ def _attention_table(rates: Sequence[AttentionRate], scale: float) -> Table:
     found = {(r.dtype, r.head_size, r.seq_length): r for r in rates}
     for dtype, head_size in dict.fromkeys((r.dtype, r.head_size) for r in rates):
         row = [found.get((dtype, head_size, length)) for length in columns]
-        forward = [_number(rate and rate.forward_flops_per_s / scale) for rate in row]
-        backward = [_number(rate and rate.backward_flops_per_s / scale) for rate in row]
+        forward = ["" if r is None else _number(r.forward_flops_per_s / scale) for r in row]
+        backward = ["" if r is None else _number(r.backward_flops_per_s / scale) for r in row]
         table.add_row(f"{dtype:<8}  head {head_size:<3}  forward", *forward)
         table.add_row(f"{'':<8}  {'':<8}  backward", *backward)
     return table
