@@ -21,9 +21,6 @@ from outsize.spec.tensor import DType
 from outsize.store.heap import trim_heap
 
 TORCH_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-_POOL_FRACTION = 0.375
-"""Of the working bytes, for weights; the rest is for what goes in and comes out."""
-
 _PATTERN_ELEMENTS = 2**20
 
 
@@ -65,17 +62,19 @@ def _rates_of_matrix(bench: Bench, shape: MatmulShape, dtype: DType) -> Iterator
     """Yield the rates of one matrix for rising rows, as long as one call is short and small."""
     sizes, rate = bench.sizes, None
     trim_heap()
-    weights = _weights(bench, shape, dtype)
-    pool_bytes = sum(weight.nbytes for weight in weights)
+    element_bytes = TORCH_DTYPES[dtype].itemsize
+    weight_bytes = shape.inner * shape.columns * element_bytes
+    weights: list[Tensor] = []
     for rows in sizes.rows:
         flops = 2.0 * rows * shape.inner * shape.columns
-        element_bytes = TORCH_DTYPES[dtype].itemsize
         row_bytes = rows * (shape.inner + shape.columns) * element_bytes
-        if rate is not None and (
-            flops > sizes.longest_call_s * rate.flops_per_s
-            or pool_bytes + row_bytes > sizes.working_bytes
-        ):
+        fitting = (sizes.working_bytes - row_bytes) // weight_bytes
+        if rate is not None and (fitting < 1 or flops > sizes.longest_call_s * rate.flops_per_s):
             return
+        if not weights:
+            wanted = range(max(1, fitting))
+            weights = [small_numbers(bench, dtype, shape.columns, shape.inner) for _ in wanted]
+        del weights[max(1, fitting) :]
         tokens = small_numbers(bench, dtype, rows, shape.inner)
         seconds = bench.watch.median_s(_products(tokens, weights), sizes.point_s)
         rate = MatmulRate(
@@ -94,12 +93,6 @@ def _products(tokens: Tensor, weights: list[Tensor]) -> Callable[[], object]:
     return lambda: linear(tokens, next(turn))
 
 
-def _weights(bench: Bench, shape: MatmulShape, dtype: DType) -> list[Tensor]:
-    weight_bytes = shape.inner * shape.columns * TORCH_DTYPES[dtype].itemsize
-    number = max(1, int(bench.sizes.working_bytes * _POOL_FRACTION) // weight_bytes)
-    return [small_numbers(bench, dtype, shape.columns, shape.inner) for _ in range(number)]
-
-
 def small_numbers(bench: Bench, dtype: DType, *shape: int) -> Tensor:
     """Return a tensor of numbers as weights and activations have them; zeros or noise bits would
     change what is timed.
@@ -116,11 +109,10 @@ def small_numbers(bench: Bench, dtype: DType, *shape: int) -> Tensor:
 def memory_rate(bench: Bench) -> float:
     """Return the bytes a second of one pass over memory: a sum, or a copy where that is faster.
 
-    Cost: twice `buffer_bytes` on the device, `working_bytes` at most.
+    Cost: `buffer_bytes` on the device.
     """
-    buffer_bytes = min(bench.sizes.buffer_bytes, bench.sizes.working_bytes // 2)
-    source = torch.ones(buffer_bytes // 4, device=bench.device)
-    target = torch.empty_like(source)
-    sum_s = bench.watch.median_s(source.sum, bench.sizes.point_s)
+    buffer = torch.ones(bench.sizes.buffer_bytes // 4, device=bench.device)
+    target, source = buffer.chunk(2)
+    sum_s = bench.watch.median_s(buffer.sum, bench.sizes.point_s)
     copy_s = bench.watch.median_s(lambda: target.copy_(source), bench.sizes.point_s)
-    return max(source.nbytes / sum_s, 2 * source.nbytes / copy_s)
+    return buffer.nbytes / min(sum_s, copy_s)

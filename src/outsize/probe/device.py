@@ -128,8 +128,9 @@ def accelerator(device: Device, sizes: ComputeSizes) -> Accelerator:
     host memory.
     """
     working_bytes = min(sizes.working_bytes, int(device.free_bytes * _WORKING_FRACTION))
+    buffer_bytes = min(sizes.buffer_bytes, working_bytes)
     bench = Bench(
-        sizes=replace(sizes, working_bytes=working_bytes),
+        sizes=replace(sizes, working_bytes=working_bytes, buffer_bytes=buffer_bytes),
         device=device.torch_device,
         watch=Stopwatch(device.wait),
         num_threads=device.num_parts,

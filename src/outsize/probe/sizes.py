@@ -31,8 +31,8 @@ class ComputeSizes:
         head_sizes: elements of a head.
         tokens: rows of the elementwise operations.
         hidden_size: their columns; `intermediate_size` those of the gate.
-        buffer_bytes: what one pass over memory takes; above any cache.
-        working_bytes: what one measurement may take in all; larger sizes are left out.
+        buffer_bytes: what one pass over memory takes; several times a cache.
+        working_bytes: what any other measurement may take; larger sizes are left out.
         point_s: seconds to spend on one size after warming up.
         longest_call_s: sizes whose one call would take longer are left out.
         phase_s: when so much time is spent, the sizes that are left are left out.
@@ -116,7 +116,7 @@ _HOST = ComputeSizes(
     tokens=512,
     hidden_size=2048,
     intermediate_size=4096,
-    buffer_bytes=40 * _MIB,
+    buffer_bytes=128 * _MIB,
     working_bytes=80 * _MIB,
     point_s=0.15,
     longest_call_s=1.5,
@@ -147,7 +147,7 @@ _DISK = DiskSizes(
     section_bytes=64 * _MIB,
     pass_s=0.3,
     pass_bytes=256 * _MIB,
-    together_s=1.2,
+    together_s=0.8,
 )
 
 LARGE_BLOCKS = DiskSizes(
@@ -168,6 +168,6 @@ FULL = ProbeSizes(
         shape=MatmulShape(inner=2048, columns=5632),
         rows=512,
         work_s=0.3,
-        num_rounds=5,
+        num_rounds=4,
     ),
 )

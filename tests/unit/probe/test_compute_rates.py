@@ -120,8 +120,34 @@ def test_the_norm_is_the_one_of_transformers() -> None:
 
 
 def test_one_pass_over_memory_counts_what_it_touches() -> None:
-    assert memory_rate(_bench(_TimedCalls(0.5))) == 2 * 2**16 / 0.5
-    assert memory_rate(_bench(_TimedCalls(0.5), working_bytes=2**16)) == 2**16 / 0.5
+    assert memory_rate(_bench(_TimedCalls(0.5))) == 2**16 / 0.5
+
+
+def test_a_product_with_more_rows_takes_fewer_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    products = compute._products
+
+    def spy(tokens: torch.Tensor, weights: list[torch.Tensor]) -> Any:
+        made.append(len(weights))
+        return products(tokens, weights)
+
+    monkeypatch.setattr(compute, "_products", spy)
+    shapes, weight_bytes = HOST.matmul_shapes[:1], 32 * 64 * 2
+    room = 4 * weight_bytes
+    matmul_rates(
+        _bench(_TimedCalls(0.1), matmul_shapes=shapes, dtypes=("bfloat16",), working_bytes=room)
+    )
+    assert made == [3, 3]
+    matmul_rates(
+        _bench(
+            _TimedCalls(1e-9),
+            matmul_shapes=shapes,
+            dtypes=("bfloat16",),
+            rows=(1, 64),
+            working_bytes=room,
+        )
+    )
+    assert made[2:] == [3, 1]
 
 
 def test_numbers_are_neither_zeros_nor_noise() -> None:
