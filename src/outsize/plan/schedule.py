@@ -17,6 +17,9 @@ from outsize.plan.layout import Layout
 Mode = Literal["read", "modify", "write"]
 """`write` makes the whole content new; `modify` needs the old one and changes it."""
 
+UpdateOn = Literal["device", "host"]
+"""Where the optimizer's arithmetic runs on a machine that has a device."""
+
 
 @dataclass(frozen=True, slots=True)
 class Use:

@@ -5,7 +5,7 @@ of a plan needs from it. Rates are sustained ones, per second, of the whole mach
 cores that the process may use.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from outsize.spec.tensor import DType
 
@@ -137,8 +137,8 @@ class MachineProfile:
 
     Attributes:
         name: of the machine, or of its entry in the catalogue.
-        fingerprint: what must be the same for the numbers to hold (processor, cores, memory, PyTorch
-            version); None for a machine of the catalogue, which fits any.
+        fingerprint: what must be the same for the numbers to hold (processor, cores, memory,
+            PyTorch version); None for a machine of the catalogue, which fits any.
         measured_at: date and time, UTC, in ISO form; None when nothing was measured.
         host: processor and main memory.
         accelerator: GPU or the like; None when there is none.
@@ -169,6 +169,39 @@ class MachineProfile:
             compute_loss_s_per_byte=self.compute_loss_s_per_byte,
         )
 
+    @property
+    def tier_lanes(self) -> "Lanes":
+        """The rates that a three-tier plan runs at; those of `lanes` without an accelerator."""
+        if self.accelerator is None:
+            return self.lanes
+        return replace(
+            self.lanes,
+            device=DeviceLanes(
+                to_device_bytes_per_s=self.accelerator.to_device_bytes_per_s,
+                from_device_bytes_per_s=self.accelerator.from_device_bytes_per_s,
+                update_bytes_per_s=self.accelerator.processor.elementwise_bytes_per_s,
+                copy_loss_s_per_byte=1 / self.host.memory_bytes_per_s,
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceLanes:
+    """What an accelerator adds to the lanes of a simulation.
+
+    Attributes:
+        to_device_bytes_per_s: of copies from host memory.
+        from_device_bytes_per_s: of copies to host memory.
+        update_bytes_per_s: of the optimizer update on the device, by the bytes that it touches.
+        copy_loss_s_per_byte: time that arithmetic on the host loses for each byte copied to or from
+            the device at the same time: one pass over its memory.
+    """
+
+    to_device_bytes_per_s: float
+    from_device_bytes_per_s: float
+    update_bytes_per_s: float
+    copy_loss_s_per_byte: float = 0.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lanes:
@@ -179,8 +212,9 @@ class Lanes:
         write_bytes_per_s: to disk, alone.
         read_beside_write_bytes_per_s: from disk while writes go on.
         write_beside_read_bytes_per_s: to disk while reads go on.
-        update_bytes_per_s: of the optimizer update, by the bytes that it touches.
+        update_bytes_per_s: of the optimizer update on the host, by the bytes that it touches.
         compute_loss_s_per_byte: see `MachineProfile`.
+        device: what runs the layers, and its lanes; None when the host does.
     """
 
     read_bytes_per_s: float
@@ -189,6 +223,7 @@ class Lanes:
     write_beside_read_bytes_per_s: float
     update_bytes_per_s: float
     compute_loss_s_per_byte: float = 0.0
+    device: DeviceLanes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
