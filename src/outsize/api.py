@@ -17,16 +17,18 @@ from outsize.options import (
     ProbeOptions,
     VerifyOptions,
 )
-from outsize.results import ExportResult, GenerateResult, PlanResult, TrainResult, VerifyResult
+from outsize.results import ExportResult, GenerateResult, TrainResult, VerifyResult
 from outsize.runtime.events import Notice, OnEvent
 from outsize.store.heap import keep_heap_pages
-from outsize.train.launch import host_budget_bytes, launch
-from outsize.train.options import TrainOptions
+from outsize.train.budgets import host_budget_bytes
+from outsize.train.launch import launch
+from outsize.train.options import PlanOptions, TrainOptions
 
 if TYPE_CHECKING:
     from outsize.machines.listing import MachinesResult
     from outsize.models.layered import LayeredModel
     from outsize.probe.result import ProbeResult
+    from outsize.train.plan_result import PlanResult
 
 
 def train(
@@ -45,19 +47,31 @@ def train(
         return run_training(inputs, on_event, start_s, own_model)
 
 
-def plan(
+def plan(options: PlanOptions, on_event: OnEvent) -> "PlanResult":
+    """Plan and predict from headers; loads no weights and no library, leaves nothing on disk.
+
+    Raises:
+        OutsizeError: the run would be refused for the same reason.
+    """
+    from outsize.train.foresee import foresee
+
+    return foresee(options, on_event)
+
+
+def dry_run(
     options: TrainOptions, on_event: OnEvent, own_model: "LayeredModel | None" = None
-) -> PlanResult:
-    """Plan and predict; loads no weights and leaves nothing on disk.
+) -> "PlanResult":
+    """Do everything of a run that comes before its weights are loaded; leaves nothing on disk.
 
     Raises:
         OutsizeError: the run would be refused for the same reason.
     """
     keep_heap_pages()
     with launch(options, on_event, own_model=own_model is not None) as inputs:
-        from outsize.train.planning import plan_result, plan_run
+        from outsize.train.describe import describe
+        from outsize.train.planning import plan_run
 
-        return plan_result(inputs, plan_run(inputs, on_event, own_model))
+        return describe(plan_run(inputs, on_event, own_model).outline)
 
 
 def verify(options: VerifyOptions, on_event: OnEvent) -> VerifyResult:

@@ -48,7 +48,9 @@ def fields_of(record: type[Any]) -> tuple[OptionField, ...]:
     """List the options of a dataclass in their order; those marked `internal` are left out."""
     hints = get_type_hints(record, include_extras=True)
     texts = {
-        name: " ".join(text.split()) for name, text in _ATTRIBUTE.findall(record.__doc__ or "")
+        name: " ".join(text.split())
+        for base in reversed(record.__mro__)  # what is inherited is described where it is defined
+        for name, text in _ATTRIBUTE.findall(base.__doc__ or "")
     }
     return tuple(
         OptionField(

@@ -18,7 +18,7 @@ from outsize.options import (
     VerifyOptions,
 )
 from outsize.runtime.events import OnEvent, ignore
-from outsize.train.options import TrainOptions
+from outsize.train.options import PlanOptions, TrainOptions
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from outsize.machines.listing import MachinesResult
     from outsize.models.layered import LayeredModel
     from outsize.probe.result import ProbeResult
+    from outsize.train.plan_result import PlanResult
 
 Size = int | str
 
@@ -117,17 +118,27 @@ def plan(
     threads: int | None = None,
     objective: str | None = None,
     activations: str | None = None,
+    machine: str | None = None,
+    endurance: Size | None = None,
+    frontier: bool | None = None,
+    chart: str | None = None,
     on_event: OnEvent = ignore,
-) -> results.PlanResult:
+) -> "PlanResult":
     """Say what `train` with the same options would take and do; load no weights.
+
+    Besides the options of `train` it takes those of `PlanOptions`. A model of the caller's own is
+    profiled on its real layers, on this machine.
 
     Raises:
         OutsizeError: see `errors.py`; nothing is lost and nothing is half written.
     """
-    options = build(TrainOptions, _named(_chosen(locals())) | {"dry_run": True})
+    settings = _named(_chosen(locals())) | {"dry_run": True}
     from outsize import api
 
-    return api.plan(options, on_event, _layers(model, options.dtype))
+    if model is None or isinstance(model, str):
+        return api.plan(build(PlanOptions, settings), on_event)
+    options = build(TrainOptions, settings)
+    return api.dry_run(options, on_event, _layers(model, options.dtype))
 
 
 def verify(

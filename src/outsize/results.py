@@ -86,47 +86,6 @@ class TrainResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanResult:
-    """What a training run would do; no weight was loaded for it.
-
-    Attributes:
-        model: what would be trained, as the user named it.
-        method: which parameters are trained.
-        steps: train steps of the run; None when only the data decides and none was given.
-        tokens_per_step: tokens of one step, padding included.
-        budget_bytes: what is allowed.
-        predicted_peak_bytes: the most that will be taken.
-        predicted_step_s: wall time of one step.
-        predicted_tokens_per_s: tokens of a step over that.
-        predicted_exposed_io_s: transfer time of one step that compute does not hide.
-        predicted_bytes_read: bytes that one step reads.
-        predicted_bytes_written: bytes that one step writes.
-        limited_by: the resource that decides the time of a step.
-        rows: the explanation, as (label, text) in the order to show.
-        plan: the actions as text, one a line; it parses back.
-    """
-
-    model: str
-    method: Literal["full"] = "full"
-    steps: int | None
-    tokens_per_step: int
-    budget_bytes: TierBytes
-    predicted_peak_bytes: TierBytes
-    predicted_step_s: float
-    predicted_tokens_per_s: float
-    predicted_exposed_io_s: float
-    predicted_bytes_read: int
-    predicted_bytes_written: int
-    limited_by: LimitedBy
-    rows: tuple[tuple[str, str], ...]
-    plan: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object of `outsize plan train` and of `outsize train --dry-run`."""
-        return {"command": "plan", **asdict(self)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyCase:
     """One comparison with plain PyTorch; a difference is the largest absolute one of all elements.
 

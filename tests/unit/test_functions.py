@@ -9,7 +9,7 @@ from outsize.errors import UsageError
 from outsize.fields import fields_of
 from outsize.options import ExportOptions, GenerateOptions, ProbeOptions, VerifyOptions
 from outsize.runtime.events import OnEvent
-from outsize.train.options import TrainOptions
+from outsize.train.options import PlanOptions, TrainOptions
 
 
 class _Api(types.ModuleType):
@@ -40,7 +40,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> _Api:
     ("verb", "record"),
     [
         (outsize.train, TrainOptions),
-        (outsize.plan, TrainOptions),
+        (outsize.plan, PlanOptions),
         (outsize.verify, VerifyOptions),
         (outsize.export, ExportOptions),
         (outsize.generate, GenerateOptions),
@@ -63,7 +63,7 @@ def test_a_subpackage_is_also_the_verb_of_its_name(api: _Api) -> None:
     assert trained[1].given == {"model", "data", "memory_bytes", "steps"}
     assert planned == (
         "plan",
-        TrainOptions(
+        PlanOptions(
             model="m",
             memory_bytes=2**30,
             dry_run=True,

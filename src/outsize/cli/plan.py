@@ -1,30 +1,40 @@
 """`outsize plan train`: say what a training run would take and do, and load no weights."""
 
+from pathlib import Path
+
 from outsize.cli.train_groups import TRAIN_GROUPS
-from outsize.cli.verb import Outcome, Verb
-from outsize.train.options import TrainOptions
+from outsize.cli.verb import Group, Outcome, Verb
+from outsize.train.options import PlanOptions
 
 
-def plan_training(options: TrainOptions) -> Outcome:
+def run(options: PlanOptions) -> Outcome:
     """Plan the run and show its prediction."""
     from outsize import api
-    from outsize.report.tables import show_plan
+    from outsize.report.frontier import check_chart, draw_frontier, show_frontier
     from outsize.report.terminal import TerminalReporter
 
+    if options.chart is not None:
+        check_chart(Path(options.chart))
     with TerminalReporter() as reporter:
         result = api.plan(options, reporter.on_event)
-    show_plan(reporter.console, result)
+    show_frontier(reporter.console, result)
+    if options.chart is not None:
+        draw_frontier(result, Path(options.chart))
+        reporter.console.print(f"chart    {options.chart}", markup=False, soft_wrap=True)
     return Outcome(json=result.to_json())
 
 
 VERB = Verb(
     name="plan train",
-    summary="predict memory, time and bytes of a training run, load no weights",
-    record=TrainOptions,
+    summary="predict memory, time and bytes of a training run from headers alone",
+    record=PlanOptions,
     positional="model",
-    groups=TRAIN_GROUPS,
+    groups=(
+        Group(title="Planning", keys=("machine", "frontier", "chart", "endurance")),
+        *TRAIN_GROUPS,
+    ),
     fixed=(("dry_run", True),),
     trainer_names=True,
     example="outsize plan train smollm2-135m --data my.jsonl --memory 1GiB",
-    run=plan_training,
+    run=run,
 )

@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 Record = TypeVar("Record")
 
-MAY_BE_ZERO = frozenset({"compute_loss_s_per_byte", "free_bytes"})
-"""Fields that may be 0; every other number of a machine is above it."""
+MAY_BE_ZERO = frozenset({"compute_loss_s_per_byte", "free_bytes", "forward_s", "backward_s"})
+"""Fields that may be 0; every other number is above it."""
 
 _INTEGER_LIMIT = 2**63
 _FLOAT_LIMIT = 1e24

@@ -15,7 +15,6 @@ from outsize.report.terminal import rows_table
 from outsize.results import (
     ExportResult,
     GenerateResult,
-    PlanResult,
     TrainResult,
     VerifyCase,
     VerifyResult,
@@ -89,21 +88,6 @@ def _seconds(predicted: float, measured: float) -> tuple[str, str]:
 
 def _bytes(predicted: int, measured: int) -> tuple[str, str]:
     return format_bytes(predicted), format_bytes(measured)
-
-
-def show_plan(console: Console, result: PlanResult) -> None:
-    """Print the prediction against the budget; the explanation was shown when it was made."""
-    table = _table("", "predicted", "budget")
-    predicted, budget = result.predicted_peak_bytes, result.budget_bytes
-    table.add_row("host peak", format_bytes(predicted.host), format_bytes(budget.host))
-    table.add_row("disk peak", format_bytes(predicted.disk), format_bytes(budget.disk))
-    table.add_row("step time", format_seconds(result.predicted_step_s), "")
-    table.add_row("exposed I/O", format_seconds(result.predicted_exposed_io_s), "")
-    table.add_row("read a step", format_bytes(result.predicted_bytes_read), "")
-    table.add_row("write a step", format_bytes(result.predicted_bytes_written), "")
-    table.add_row("tokens/s", f"{result.predicted_tokens_per_s:,.0f}", "")
-    console.print()
-    console.print(table)
 
 
 def show_verify(console: Console, result: VerifyResult) -> None:

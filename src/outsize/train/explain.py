@@ -1,47 +1,98 @@
 """The plan in words: the rows of the table that a user sees before a run."""
 
-from outsize.quantities import format_bytes, format_rate, format_seconds
-from outsize.results import TierBytes
-from outsize.train.session import Session
+from outsize.plan.outlook import Gain
+from outsize.plan.roles import Activations
+from outsize.quantities import format_bytes, format_seconds
+from outsize.train.plan_result import PlanResult, Totals
+
+Row = tuple[str, str]
 
 
-def plan_rows(
-    session: Session,
-    *,
-    model: str,
-    num_steps: int,
-    commit_seconds: float,
-    predicted: TierBytes,
-    budget: TierBytes,
-) -> tuple[tuple[str, str], ...]:
+def plan_rows(result: PlanResult) -> tuple[Row, ...]:
     """Return label and text of each fact, in the order to show."""
-    prediction, workload = session.prediction, session.layout.workload
-    roles = ", ".join(f"{name} {format_bytes(size)}" for name, size in session.roles().items())
-    commits = f"at most every {format_seconds(commit_seconds)} of work"
-    if session.planned.plan.commits_every_step:
-        commits = "every step"
+    predicted, budget = result.predicted_peak_bytes, result.budget_bytes
+    commits = f"at most every {format_seconds(result.commit_seconds)} of work"
     return (
-        ("model", f"{model}, {session.layout.model.num_elements / 1e6:.1f} M parameters"),
+        ("model", f"{result.model}, {result.num_elements / 1e6:,.1f} M parameters"),
+        ("machine", f"{result.machine}; {result.machine_from}"),
+        ("layers", result.layers_from),
         (
             "step",
-            f"{workload.tokens_per_step} tokens = {workload.num_micro_batches} micro-batches of "
-            f"{workload.micro_batch_rows} x {workload.seq_length}, {workload.dtype}",
+            f"{result.tokens_per_step} tokens = {result.num_micro_batches} micro-batches of "
+            f"{result.micro_batch_size} x {result.max_seq_length}, {result.dtype}",
         ),
+        ("activations", _activations(result.activations)),
         ("host peak", f"{format_bytes(predicted.host)} of {format_bytes(budget.host)}"),
-        ("  of that", roles),
+        ("  of that", _roles(result.host_bytes)),
         ("disk peak", f"{format_bytes(predicted.disk)} of {format_bytes(budget.disk)}"),
-        ("read a step", _traffic(prediction.bytes_read, session.machine.read_bytes_per_s)),
-        ("written a step", _traffic(prediction.bytes_written, session.machine.write_bytes_per_s)),
-        (
-            "step time",
-            f"{format_seconds(prediction.step_s)}, of it "
-            f"{format_seconds(prediction.exposed_io_s)} waiting for the disk; "
-            f"limited by {prediction.limited_by}",
-        ),
-        ("whole run", f"{num_steps} steps, {format_seconds(prediction.step_s * num_steps)}"),
-        ("commits", commits),
+        ("  of that", _roles(result.disk_bytes)),
+        *_lanes(result),
+        ("commits", "every step" if result.commits_every_step else commits),
+        *_total(result.total),
+        *_gains(result),
     )
 
 
-def _traffic(size_bytes: int, rate: float) -> str:
-    return f"{format_bytes(size_bytes)} at {format_rate(rate)}"
+def _activations(found: Activations) -> str:
+    parts = (
+        (found.kept, "keep what their products return"),
+        (found.offloaded, "take it to disk and back"),
+        (found.recomputed, "compute it again"),
+    )
+    return "blocks: " + ", ".join(f"{count} {what}" for count, what in parts if count)
+
+
+def _roles(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{role} {format_bytes(size)}" for role, size in sizes.items())
+
+
+def _lanes(result: PlanResult) -> tuple[Row, ...]:
+    step_s = result.predicted_step_s
+
+    def lane(seconds: float) -> str:
+        return f"{format_seconds(seconds)} busy ({seconds / step_s:.0%})"
+
+    return (
+        (
+            "step time",
+            f"{format_seconds(step_s)} ({result.predicted_tokens_per_s:,.0f} tokens/s), of it "
+            f"{format_seconds(result.predicted_exposed_io_s)} waiting for the disk",
+        ),
+        ("  compute", lane(result.predicted_compute_s)),
+        ("  read", f"{lane(result.predicted_read_s)}, {format_bytes(result.predicted_bytes_read)}"),
+        (
+            "  write",
+            f"{lane(result.predicted_write_s)}, {format_bytes(result.predicted_bytes_written)}",
+        ),
+        ("  ahead", f"reads run up to {format_bytes(result.prefetch_bytes)} ahead"),
+    )
+
+
+def _total(total: Totals | None) -> tuple[Row, ...]:
+    if total is None:
+        return (("whole run", "name --steps, or --data whose size can be told"),)
+    wear = ""
+    if total.wear_fraction is not None:
+        wear = f", {total.wear_fraction:.2%} of what the drive is rated for"
+    return (
+        (
+            "whole run",
+            f"{total.steps:,} steps ({total.steps_from}), {format_seconds(total.seconds)}",
+        ),
+        (
+            "  traffic",
+            f"{format_bytes(total.bytes_read)} read, {format_bytes(total.bytes_written)} written"
+            + wear,
+        ),
+    )
+
+
+def _gains(result: PlanResult) -> tuple[Row, ...]:
+    limit = f"the {result.limited_by} lane is busy longest"
+    return (("limited by", limit), *(("  more", _gain(gain)) for gain in result.gains))
+
+
+def _gain(gain: Gain) -> str:
+    if gain.speedup is None:
+        return f"{gain.change}: does not fit"
+    return f"{gain.change}: {gain.speedup - 1:+.1%} tokens/s"

@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from outsize.ops.adamw import AdamW
 from outsize.plan.choose import Candidate
 from outsize.plan.layout import Layout
 from outsize.plan.schedule import train_step
 from outsize.spec.model import ModelSpec
 from outsize.train.options import TrainOptions
-from outsize.train.profile import Profile
+from outsize.train.profiled import Profile
 from outsize.train.workload import make_workload
 
 LEAST_SLACK_BYTES = 20 * 2**20
@@ -67,16 +66,6 @@ def make_layouts(
         )
         keeping = 0 if options.activations in ("auto", "recompute") else layout.num_blocks
         yield replace(layout, keeping_blocks=keeping, pins_products=options.activations == "keep")
-
-
-def make_optimizer(options: TrainOptions) -> AdamW:
-    """Return the numbers of the optimizer."""
-    return AdamW(
-        beta1=options.adam_beta1,
-        beta2=options.adam_beta2,
-        epsilon=options.adam_epsilon,
-        weight_decay=options.weight_decay,
-    )
 
 
 def candidate(layout: Layout, profile: Profile, options: TrainOptions) -> Candidate:

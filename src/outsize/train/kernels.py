@@ -18,8 +18,19 @@ from outsize.ops.keep import ATTENTION, PRODUCTS, Keep, KeptResults, Places, Reu
 from outsize.plan import layout as names
 from outsize.plan.actions import Compute, Update, Work
 from outsize.plan.layout import Layout
+from outsize.train.options import TrainOptions
 from outsize.train.step_data import PendingUpdate, StepInputs, StepResults
 from outsize.train.views import as_tensor, layer_tensors, run_piece, state_piece
+
+
+def make_optimizer(options: TrainOptions) -> AdamW:
+    """Return the numbers of the optimizer."""
+    return AdamW(
+        beta1=options.adam_beta1,
+        beta2=options.adam_beta2,
+        epsilon=options.adam_epsilon,
+        weight_decay=options.weight_decay,
+    )
 
 
 class TrainKernels:

@@ -15,30 +15,18 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from outsize.errors import BudgetError, Contributor, ModelError, UsageError
+from outsize.errors import ModelError, UsageError
 from outsize.formats.hub import ModelFiles
 from outsize.isolate import run_isolated
 from outsize.probe.known import known_machine
 from outsize.runtime.events import OnEvent, phase
 from outsize.spec.machine import MachineProfile
-from outsize.store.budget import (
-    host_limits,
-    peak_children_bytes,
-    reset_peak,
-    resident_bytes,
-)
+from outsize.store.budget import peak_children_bytes, reset_peak, resident_bytes
+from outsize.train.budgets import free_disk_bytes, host_budget_bytes
 from outsize.train.data.child import prepare_in_child
 from outsize.train.data.options import DataOptions
 from outsize.train.options import TrainOptions
 from outsize.train.run_folder import RunFolder
-
-LEAST_HOST_BYTES = 400 * 2**20
-"""PyTorch, Transformers and one small layer do not fit below this; checked before they are
-imported.
-"""
-
-_MARGIN_FRACTION = 0.05
-"""Of what is free, when the user names no budget: other processes grow too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,28 +106,6 @@ def _remove(folder: Path, *, keep_folder: bool) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-def host_budget_bytes(asked_bytes: int | None) -> int:
-    """Return the budget of the whole process: what was asked for, or what is free less a margin.
-
-    Raises:
-        BudgetError: it is too small for the libraries alone.
-    """
-    budget_bytes = asked_bytes
-    if budget_bytes is None:
-        budget_bytes = int(host_limits().free_bytes * (1 - _MARGIN_FRACTION))
-    if budget_bytes < LEAST_HOST_BYTES:
-        raise BudgetError(
-            "Training even a small model",
-            needed_bytes=LEAST_HOST_BYTES,
-            budget_bytes=budget_bytes,
-            tier="host",
-            contributors=(
-                Contributor(role="PyTorch, Transformers and data", size_bytes=LEAST_HOST_BYTES),
-            ),
-        )
-    return budget_bytes
 
 
 def _open_folder(options: TrainOptions) -> RunFolder:
@@ -235,15 +201,3 @@ def _data_options(folder: RunFolder, data: str, output: Path) -> DataOptions:
 def _disk_budget_bytes(folder: RunFolder) -> int:
     free_bytes, asked = free_disk_bytes(folder.path), folder.options.disk_bytes
     return free_bytes if asked is None else min(asked, free_bytes)
-
-
-def free_disk_bytes(folder: Path) -> int:
-    """Return what a folder may take on its disk in all: what is free, and what it has already."""
-    return shutil.disk_usage(folder).free + allocated_bytes(folder)
-
-
-def allocated_bytes(path: Path) -> int:
-    """Bytes that a folder's files take on disk."""
-    if not path.exists():
-        return 0
-    return sum(p.stat().st_blocks * 512 for p in path.rglob("*") if p.is_file())

@@ -148,3 +148,22 @@ class TrainOptions:
             )
         if self.evaluation_steps and self.evaluation_data is None and not self.evaluation_fraction:
             raise UsageError("evaluation_steps needs --evaluation-data or --evaluation-fraction.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions(TrainOptions):
+    """Options of `outsize plan train`: those of the run, and how to plan.
+
+    Attributes:
+        machine: plan for this machine instead of the one at hand: a profile file or a name of
+            `outsize machines`.
+        endurance_bytes: bytes that the drive may be written in its life by its rating (TBW); None
+            takes the machine's, where that is known.
+        frontier: also find the best plan at each of several memory sizes.
+        chart: PNG file to draw the frontier to; implies `frontier`.
+    """
+
+    machine: str | None = None
+    endurance_bytes: int | None = None
+    frontier: bool = False
+    chart: str | None = None

@@ -8,9 +8,10 @@ is interpreter, libraries and temporaries: the part of the peak that no plan can
 kind is timed.
 """
 
+import datetime
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
@@ -18,38 +19,18 @@ from outsize.models.layered import Batch, LayeredModel
 from outsize.plan.actions import Compute, Update, Work
 from outsize.plan.layout import Layout
 from outsize.plan.schedule import train_step, uses
-from outsize.plan.simulate import UPDATE_BYTES_PER_ELEMENT, Costs
+from outsize.plan.simulate import UPDATE_BYTES_PER_ELEMENT
 from outsize.spec.machine import LayerCost
 from outsize.store.arena import HostArena
 from outsize.store.budget import resident_bytes
 from outsize.store.heap import trim_heap
 from outsize.train.kernels import TrainKernels
+from outsize.train.profiled import Profile
 from outsize.train.step_data import PendingUpdate, StepInputs, StepResults
 
 _PATTERN_ELEMENTS = 2**20
 _ROUNDS = 4
 """How often each layer is timed; the first time is slower, because it touches fresh pages."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
-    """What was measured.
-
-    Attributes:
-        costs: seconds of each kind of layer; see `plan.simulate.Costs`.
-        keeps_products: whether keeping products was profiled: there are some, and it fits the
-            budget.
-        memory_bytes_per_s: rate of the optimizer update, by the bytes that it touches.
-        fixed_bytes: resident bytes that are there with any plan: baseline, temporaries, masks of
-            all micro-batches.
-        baseline_bytes: resident bytes before the first layer ran.
-    """
-
-    costs: Costs
-    keeps_products: bool
-    memory_bytes_per_s: float
-    fixed_bytes: int
-    baseline_bytes: int
 
 
 def largest_action_bytes(layout: Layout) -> int:
@@ -100,6 +81,7 @@ def profile_layers(
         memory_bytes_per_s=memory_bytes_per_s,
         fixed_bytes=fixed_bytes,
         baseline_bytes=baseline_bytes,
+        measured_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
 

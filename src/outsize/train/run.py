@@ -24,10 +24,12 @@ from outsize.store.budget import peak_resident_bytes
 from outsize.store.disk import DiskStore
 from outsize.store.heap import trim_heap
 from outsize.store.journal import Journal, create_journal
+from outsize.train.budgets import allocated_bytes
+from outsize.train.describe import JOURNAL_BYTES_PER_REGION, num_commits
 from outsize.train.import_weights import import_state
 from outsize.train.interrupt import interruptible
-from outsize.train.launch import Launch, allocated_bytes
-from outsize.train.planning import JOURNAL_BYTES_PER_REGION, Planning, plan_run
+from outsize.train.launch import Launch
+from outsize.train.planning import Planning, plan_run
 from outsize.train.run_folder import RunFolder
 from outsize.train.state_file import create_state, drop_scratch, durable_regions, reopen_state
 from outsize.train.trainer import Trainer, TrainLog, commit_state
@@ -201,16 +203,13 @@ def _predicted_traffic(planning: Planning, log: TrainLog) -> tuple[int, int]:
     num_steps, following = len(log.losses), len(log.losses) - log.num_starts
     session = planning.session
     plan, step_s = session.planned.plan, session.prediction.step_s
-    num_commits = following
-    if not plan.commits_every_step:
-        interval = max(1, int(planning.commit_seconds / step_s))
-        num_commits = following // interval
+    commit_seconds = planning.outline.options.commit_seconds
     read, written = run_bytes(
         plan,
         session.layout,
         num_steps=num_steps,
         num_starts=log.num_starts,
-        num_commits=num_commits,
+        num_commits=num_commits(plan, following, commit_seconds, step_s),
     )
     if planning.evaluator is None:
         return read, written

@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from outsize.errors import RunError, StorageError
 from outsize.store.durable import write_whole_file
@@ -18,6 +18,8 @@ from outsize.store.journal import Journal
 from outsize.store.kernel import reason
 from outsize.store.lock import LOCK_NAME, RunLock
 from outsize.train.options import TrainOptions
+
+Options = TypeVar("Options", bound=TrainOptions)
 
 _FORMAT = 1
 _FREE_TO_CHANGE = frozenset(
@@ -60,9 +62,7 @@ class RunFolder:
     @property
     def span_elements(self) -> int | None:
         """Elements of a span in the run's state file; None before there is a run."""
-        if not (self.path / "run.json").exists():
-            return None
-        return int(read_run(self.path)["layout"]["span_elements"])
+        return span_of_run(self.path) if (self.path / "run.json").exists() else None
 
     @staticmethod
     def create(path: Path, options: TrainOptions) -> "RunFolder":
@@ -96,21 +96,7 @@ class RunFolder:
             RunError: there is no run, or `asked` differs from it in an option that would change the
                 result.
         """
-        stored = read_options(path)
-        differing = [
-            f"  {name}: the run has {getattr(stored, name)!r}, asked is {getattr(asked, name)!r}"
-            for name in sorted(asked.given - _FREE_TO_CHANGE)
-            if getattr(asked, name) != getattr(stored, name)
-        ]
-        if differing:
-            raise RunError(
-                f"The run in {path} was started with other options:\n"
-                + "\n".join(differing)
-                + "\nLeave them out to go on as it was, or start a new run with --output."
-            )
-        changed = {name: getattr(asked, name) for name in asked.given & _FREE_TO_CHANGE}
-        options = dataclasses.replace(stored, **changed)
-        return RunFolder(path, RunLock(path), options)
+        return RunFolder(path, RunLock(path), merged_options(path, asked))
 
     def start(self, facts: Mapping[str, Any]) -> None:
         """Write `run.json`: from now on the folder holds a run that can be resumed."""
@@ -166,6 +152,40 @@ class RunFolder:
     def close(self) -> None:
         """Let other processes in."""
         self._lock.release()
+
+
+def merged_options(path: Path, asked: Options) -> Options:
+    """Return the options of a run that goes on: those that it was started with, and from `asked`
+    what may change.
+
+    Raises:
+        RunError: there is no run, or `asked` differs from it in an option that would change the
+            result.
+    """
+    stored = read_options(path)
+    differing = [
+        f"  {name}: the run has {getattr(stored, name)!r}, asked is {getattr(asked, name)!r}"
+        for name in sorted(asked.given - _FREE_TO_CHANGE)
+        if getattr(asked, name) != getattr(stored, name)
+    ]
+    if differing:
+        raise RunError(
+            f"The run in {path} was started with other options:\n"
+            + "\n".join(differing)
+            + "\nLeave them out to go on as it was, or start a new run with --output."
+        )
+    kept = {f.name: getattr(stored, f.name) for f in dataclasses.fields(TrainOptions)}
+    changed = {name: getattr(asked, name) for name in asked.given & _FREE_TO_CHANGE}
+    return dataclasses.replace(asked, **{**kept, **changed})
+
+
+def span_of_run(path: Path) -> int:
+    """Return the elements of a span in a run's state file.
+
+    Raises:
+        RunError: as `read_run`.
+    """
+    return int(read_run(path)["layout"]["span_elements"])
 
 
 def read_run(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 prediction.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from outsize.errors import BudgetError
@@ -14,14 +14,16 @@ from outsize.plan.layout import Layout
 from outsize.plan.residency import DoesNotFitError
 from outsize.plan.search import PlannedStep
 from outsize.plan.simulate import Prediction
-from outsize.spec.machine import Lanes
+from outsize.spec.machine import Lanes, MachineProfile
 from outsize.store.budget import peak_resident_bytes
 from outsize.store.heap import drop_file_pages, trim_heap
 from outsize.store.store import layout_bytes
-from outsize.train.fit import candidate, make_layouts, make_optimizer, slack_bytes
-from outsize.train.kernels import TrainKernels
+from outsize.train.fit import candidate, make_layouts, slack_bytes
+from outsize.train.kept_profiles import keep_profile
+from outsize.train.kernels import TrainKernels, make_optimizer
 from outsize.train.options import TrainOptions
-from outsize.train.profile import Profile, profile_layers
+from outsize.train.profile import profile_layers
+from outsize.train.profiled import Profile
 from outsize.train.refusal import refusal, refuse_hopeless
 from outsize.train.state_file import all_extents, plan_lists
 
@@ -63,24 +65,13 @@ class Session:
         expected_bytes = self.profile.fixed_bytes + self.planned.plan.arena_bytes
         return expected_bytes + slack_bytes(self.layout, self.profile) // 2
 
-    def roles(self) -> Mapping[str, int]:
-        """Return predicted host bytes by role, largest first."""
-        baseline = self.profile.baseline_bytes
-        parts = {
-            "interpreter and libraries": baseline,
-            "temporaries": self.profile.fixed_bytes - baseline,
-            "arena": self.planned.plan.arena_bytes,
-            "slack": slack_bytes(self.layout, self.profile),
-        }
-        return dict(sorted(parts.items(), key=lambda entry: -entry[1]))
-
 
 def plan_session(
     model: LayeredModel,
     options: TrainOptions,
     sample: Callable[[int], Batch],
     *,
-    machine: Lanes,
+    machine: MachineProfile,
     budget_bytes: int,
     disk_bytes: int,
     floor_bytes: int,
@@ -95,7 +86,7 @@ def plan_session(
         model: the model.
         options: of the run.
         sample: gives a micro-batch of so many real rows.
-        machine: rates of the machine and of the disk that the run's files lie on.
+        machine: what is known of the machine and of the disk that the run's files lie on.
         budget_bytes: host budget of the whole process.
         disk_bytes: room for the state file.
         floor_bytes: host bytes that were taken before this process grew.
@@ -117,7 +108,8 @@ def plan_session(
         kernels = TrainKernels(model, layout, optimizer)
         batch = sample(layout.workload.micro_batch_rows)
         profile = profile_layers(model, layout, kernels, batch, budget_bytes)
-        rates = replace(machine, update_bytes_per_s=profile.memory_bytes_per_s)
+        keep_profile(layout, machine.fingerprint, options.threads, profile)
+        rates = replace(machine.lanes, update_bytes_per_s=profile.memory_bytes_per_s)
         one = candidate(layout, profile, options)
         floor_bytes = max(floor_bytes, peak_resident_bytes())
         try:

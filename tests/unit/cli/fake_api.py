@@ -96,4 +96,4 @@ class FakeApi(types.ModuleType):
         self.options = options
         return self.answer()
 
-    verify = export = generate = plan
+    verify = export = generate = dry_run = plan

@@ -12,7 +12,9 @@ import outsize
 from outsize.cli import main
 from outsize.errors import BudgetError
 from outsize.options import ExportOptions, GenerateOptions, VerifyOptions
-from outsize.results import ExportResult, GenerateResult, PlanResult, TierBytes
+from outsize.plan.roles import Activations
+from outsize.results import ExportResult, GenerateResult, TierBytes
+from outsize.train.plan_result import PlanResult
 from outsize.train.options import TrainOptions
 
 Captured = pytest.CaptureFixture[str]
@@ -36,7 +38,8 @@ def test_train_reads_its_options_and_prints_one_object(api: FakeApi, capsys: Cap
 
 
 def test_the_positional_may_stand_anywhere(api: FakeApi) -> None:
-    assert main(["train", "--dry-run", "m", "--no-packing", "--seed", "1"]) == 1  # no PlanResult
+    api.answer = plan_result
+    assert main(["train", "--dry-run", "m", "--no-packing", "--seed", "1"]) == 0
     assert (api.options.model, api.options.packing, api.options.dry_run) == ("m", False, True)
 
 
@@ -50,29 +53,60 @@ def test_the_file_is_read_and_the_command_line_wins(
     assert capsys.readouterr().out
 
 
-def test_plan_is_a_dry_run(api: FakeApi, capsys: Captured) -> None:
-    api.answer = lambda: PlanResult(
+def plan_result() -> PlanResult:
+    return PlanResult(
         model="m",
-        steps=None,
+        num_elements=10**6,
+        machine="here",
+        machine_from="the catalogue",
+        layers_from="worked out",
+        objective="time",
+        dtype="bfloat16",
         tokens_per_step=4096,
+        micro_batch_size=1,
+        num_micro_batches=4,
+        max_seq_length=1024,
+        span_elements=2**20,
+        activations=Activations(kept=1, offloaded=0, recomputed=2),
+        prefetch_bytes=2**25,
         budget_bytes=TierBytes(host=2**30, disk=2**33),
         predicted_peak_bytes=TierBytes(host=2**29, disk=2**31),
+        host_bytes={"libraries": 2**28, "weights": 2**28},
+        disk_bytes={"state": 2**31},
         predicted_step_s=8.0,
         predicted_tokens_per_s=512.0,
+        predicted_compute_s=7.0,
+        predicted_read_s=7.9,
+        predicted_write_s=1.0,
         predicted_exposed_io_s=0.1,
         predicted_bytes_read=2**30,
         predicted_bytes_written=2**29,
         limited_by="read",
-        rows=(("a", "b"),),
-        plan="",
+        commits_every_step=True,
+        commit_seconds=60.0,
+        total=None,
+        plan="acquire a host 0",
     )
+
+
+def test_plan_and_a_dry_run_give_the_same_object(api: FakeApi, capsys: Captured) -> None:
+    api.answer = plan_result
     assert main(["plan", "train", "m", "--memory", "1GiB"]) == 0
     assert api.options.dry_run
-    body, err = _last(capsys)
-    assert (body["command"], body["rows"]) == ("plan", [["a", "b"]])
-    assert "512 MiB" in err
+    body, _ = _last(capsys)
+    assert (body["command"], body["limited_by"]) == ("plan", "read")
+    assert body["host_bytes"] == {"libraries": 2**28, "weights": 2**28}
+    assert "plan" not in body
     assert main(["train", "m", "--dry-run"]) == 0
     assert _last(capsys)[0] == body
+
+
+def test_a_place_for_the_chart_is_checked_before_anything_is_planned(
+    api: FakeApi, capsys: Captured
+) -> None:
+    for place in ("chart.jpg", "no/such/folder/chart.png"):
+        assert main(["plan", "train", "m", "--chart", place]) == 2
+        assert "--chart" in _last(capsys)[0]["error"]["message"]
 
 
 def test_verify_exits_1_when_a_case_differs(api: FakeApi, capsys: Captured) -> None:

@@ -10,7 +10,7 @@ from outsize.plan.layout import Layout
 from outsize.store.store import layout_bytes
 from outsize.train.fit import candidate, make_layouts, slack_bytes, span_elements
 from outsize.train.options import TrainOptions
-from outsize.train.profile import Profile
+from outsize.train.profiled import Profile
 from outsize.train.state_file import all_extents, plan_lists
 
 LAYOUT = make_layout(num_blocks=4, seq_length=2048)

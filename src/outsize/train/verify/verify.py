@@ -21,7 +21,7 @@ from outsize.runtime.events import Notice, OnEvent, PhaseAdvanced, phase
 from outsize.store.budget import host_limits
 from outsize.store.kernel import reason
 from outsize.store.lock import RunLock
-from outsize.train.launch import host_budget_bytes
+from outsize.train.budgets import host_budget_bytes
 from outsize.train.verify.cases import Case, make_cases, most_accumulation, training_options
 from outsize.train.verify.progress import count_steps
 

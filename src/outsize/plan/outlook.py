@@ -1,0 +1,123 @@
+"""What other amounts of memory, disk rate and tokens would give: the frontier, and what one more of
+each would buy. Every number comes from planning again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from outsize.plan.choose import Candidate, Choice, choose, estimate, smallest_budget_bytes
+from outsize.plan.residency import DoesNotFitError
+from outsize.plan.search import Objective
+from outsize.spec.machine import Lanes
+
+MORE_MEMORY_BYTES = 2**30
+MORE_DISK_BYTES_PER_S = 1e9
+_NUM_POINTS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """What one change would buy.
+
+    Attributes:
+        change: the change in words.
+        speedup: tokens a second with it over tokens a second without; None when it does not fit.
+    """
+
+    change: str
+    speedup: float | None
+
+
+def gains(
+    candidates: Sequence[Candidate], budget_bytes: int, machine: Lanes, objective: Objective
+) -> tuple[Gain, ...]:
+    """Return what one more GiB of memory, one more GB/s of disk each way, and twice the tokens a
+    step would buy.
+    """
+    base = _tokens_per_s(candidates, budget_bytes, machine, objective)
+    changes = (
+        ("1 GiB more memory", candidates, budget_bytes + MORE_MEMORY_BYTES, machine),
+        ("1 GB/s more disk, each way", candidates, budget_bytes, _faster_disk(machine)),
+        ("twice the tokens a step", _twice_tokens(candidates), budget_bytes, machine),
+    )
+    found = []
+    for change, shapes, memory_bytes, rates in changes:
+        rate = _tokens_per_s(shapes, memory_bytes, rates, objective)
+        speedup = rate / base if rate is not None and base is not None else None
+        found.append(Gain(change=change, speedup=speedup))
+    return tuple(found)
+
+
+def frontier(
+    candidates: Sequence[Candidate],
+    machine: Lanes,
+    objective: Objective,
+    most_bytes: int,
+    on_point: Callable[[int, int], None],
+) -> Iterator[tuple[int, Choice]]:
+    """Yield the best plan at growing host budgets: from the smallest that has one to the one that
+    keeps everything in memory, or `most_bytes` if that is less.
+
+    Args:
+        candidates: shapes of the step.
+        machine: rates.
+        objective: what is best.
+        most_bytes: of memory that is of interest.
+        on_point: told the number of the point, from 1, and of how many, before each.
+    """
+    least_bytes = smallest_budget_bytes(candidates)
+    everything_bytes = max(_everything_bytes(one) for one in candidates)
+    last_bytes = max(least_bytes, min(most_bytes, everything_bytes))
+    factor = (last_bytes / least_bytes) ** (1 / (_NUM_POINTS - 1))
+    for index in range(_NUM_POINTS):
+        on_point(index + 1, _NUM_POINTS)
+        budget_bytes = round(least_bytes * factor**index)
+        try:
+            yield budget_bytes, choose(candidates, budget_bytes, machine, objective)
+        except DoesNotFitError:
+            continue
+        if factor == 1:
+            return
+
+
+def _everything_bytes(one: Candidate) -> int:
+    layout = one.layout
+    if one.chooses_keeping:
+        layout = replace(layout, keeping_blocks=layout.num_blocks)
+    return one.fixed_bytes + sum(layout.region_bytes.values())
+
+
+def _tokens_per_s(
+    candidates: Sequence[Candidate], budget_bytes: int, machine: Lanes, objective: Objective
+) -> float | None:
+    found = estimate(candidates, budget_bytes, machine, objective)
+    if found is None:
+        return None
+    return found.candidate.layout.workload.tokens_per_step / found.prediction.step_s
+
+
+def _faster_disk(machine: Lanes) -> Lanes:
+    read_factor = 1 + MORE_DISK_BYTES_PER_S / machine.read_bytes_per_s
+    write_factor = 1 + MORE_DISK_BYTES_PER_S / machine.write_bytes_per_s
+    return replace(
+        machine,
+        read_bytes_per_s=machine.read_bytes_per_s * read_factor,
+        read_beside_write_bytes_per_s=machine.read_beside_write_bytes_per_s * read_factor,
+        write_bytes_per_s=machine.write_bytes_per_s * write_factor,
+        write_beside_read_bytes_per_s=machine.write_beside_read_bytes_per_s * write_factor,
+    )
+
+
+def _twice_tokens(candidates: Sequence[Candidate]) -> list[Candidate]:
+    return [
+        replace(
+            one,
+            layout=replace(
+                one.layout,
+                workload=replace(
+                    one.layout.workload, rows_per_step=2 * one.layout.workload.rows_per_step
+                ),
+            ),
+        )
+        for one in candidates
+    ]

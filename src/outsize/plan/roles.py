@@ -1,0 +1,94 @@
+"""What a plan holds when it holds most, and what becomes of each block's saved activations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from outsize.plan import layout as names
+from outsize.plan.actions import Acquire, Compute, Fetch, Release, Update, WriteBack
+from outsize.plan.layout import Layout
+from outsize.plan.schedule import uses
+from outsize.plan.step_plan import StepPlan
+
+_WORDS: Mapping[str, str] = {
+    "weights": "weights",
+    "gradient": "gradients",
+    "state": "optimizer state",
+    "boundary": "boundary activations",
+    "boundary_gradient": "boundary activations",
+    "attention": "saved activations",
+    "products": "saved activations",
+}
+_OTHER = "gradient work space"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activations:
+    """How many blocks do what with the products of their weights.
+
+    Attributes:
+        kept: they stay in memory from forward to backward.
+        offloaded: at least one micro-batch's go to disk and back.
+        recomputed: they are computed again.
+    """
+
+    kept: int
+    offloaded: int
+    recomputed: int
+
+
+def peak_by_role(plan: StepPlan, layout: Layout) -> dict[str, int]:
+    """Return the bytes in the arena by role at the fullest moment of a steady step, and the gaps
+    between regions then.
+    """
+    held: dict[str, int] = {}
+    total = most = 0
+    fullest: dict[str, int] = {}
+    for action in (*plan.prologue, *plan.steady):
+        match action:
+            case Acquire(region, _, _) | Fetch(region, _, _, _):
+                word = _WORDS.get(names.role(region), _OTHER)
+                held[word] = held.get(word, 0) + layout.region_bytes[region]
+                total += layout.region_bytes[region]
+            case Release(region, _):
+                held[_WORDS.get(names.role(region), _OTHER)] -= layout.region_bytes[region]
+                total -= layout.region_bytes[region]
+        if total > most:
+            most, fullest = total, dict(held)
+    return {
+        **{word: size for word, size in fullest.items() if size},
+        "gaps": plan.arena_bytes - most,
+    }
+
+
+def activations(plan: StepPlan, layout: Layout) -> Activations:
+    """Return what becomes of the products of each block."""
+    written = {a.region for a in plan.steady if isinstance(a, WriteBack)}
+    micro_batches = range(layout.workload.num_micro_batches)
+    kept = offloaded = 0
+    for layer in range(1, layout.num_blocks + 1):
+        if not layout.products_bytes(layer):
+            continue
+        if any(names.products(layer, m) in written for m in micro_batches):
+            offloaded += 1
+        else:
+            kept += 1
+    return Activations(
+        kept=kept, offloaded=offloaded, recomputed=layout.num_blocks - kept - offloaded
+    )
+
+
+def prefetch_bytes(plan: StepPlan, layout: Layout) -> int:
+    """Return the most bytes that are read ahead: their reads have been started, but no action has
+    needed them yet.
+    """
+    ahead: dict[str, int] = {}
+    total = most = 0
+    for action in (*plan.steady, *plan.steady):
+        match action:
+            case Fetch(region, _, _, _):
+                ahead[region] = layout.region_bytes[region]
+                total += ahead[region]
+                most = max(most, total)
+            case Compute() | Update():
+                total -= sum(ahead.pop(use.region, 0) for use in uses(layout, action))
+    return most

@@ -1,0 +1,212 @@
+"""From a chosen plan to the result of `plan`: the same numbers for a run that is about to start and
+for one that is only thought about.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from outsize.plan.actions import Action
+from outsize.plan.choose import Choice
+from outsize.plan.layout import Layout
+from outsize.plan.outlook import Gain
+from outsize.plan.roles import activations, peak_by_role, prefetch_bytes
+from outsize.plan.step_plan import StepPlan
+from outsize.plan.traffic import run_bytes
+from outsize.results import TierBytes
+from outsize.spec.machine import MachineProfile
+from outsize.store.store import layout_bytes
+from outsize.train.fit import slack_bytes
+from outsize.train.options import TrainOptions
+from outsize.train.plan_result import FrontierPoint, PlanResult, Totals
+from outsize.train.profiled import Profile
+from outsize.train.state_file import all_extents, durable_regions
+
+JOURNAL_BYTES_PER_REGION = 24
+_SMALL_FILES_BYTES = 2 * 2**20
+"""Room for run.json, plan.txt and metrics.jsonl in the disk prediction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """How many steps a run has, and how that is known."""
+
+    count: int
+    known_from: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """Everything that a plan's description is made from.
+
+    Attributes:
+        options: of the run.
+        machine: that it is planned for.
+        profile: of its layers.
+        choice: the shape of the step and its plan.
+        budget_bytes: what is allowed.
+        predicted_host_bytes: host peak of the whole run.
+        disk_bytes: predicted bytes on disk by role.
+        steps: of the whole run; None when that is not known.
+    """
+
+    options: TrainOptions
+    machine: MachineProfile
+    profile: Profile
+    choice: Choice
+    budget_bytes: TierBytes
+    predicted_host_bytes: int
+    disk_bytes: Mapping[str, int]
+    steps: Steps | None
+
+
+def describe(
+    outline: Outline, gains: Sequence[Gain] = (), frontier: Sequence[FrontierPoint] = ()
+) -> PlanResult:
+    """Return the plan as the result of its verb."""
+    layout, planned = outline.choice.candidate.layout, outline.choice.planned
+    workload, prediction = layout.workload, planned.prediction
+    return PlanResult(
+        model=str(outline.options.model),
+        num_elements=layout.model.num_elements,
+        machine=outline.machine.name,
+        machine_from=_machine_from(outline.machine),
+        layers_from=_layers_from(outline.profile),
+        objective=outline.options.objective,
+        dtype=workload.dtype,
+        tokens_per_step=workload.tokens_per_step,
+        micro_batch_size=workload.micro_batch_rows,
+        num_micro_batches=workload.num_micro_batches,
+        max_seq_length=workload.seq_length,
+        span_elements=layout.span_elements,
+        activations=activations(planned.plan, layout),
+        prefetch_bytes=prefetch_bytes(planned.plan, layout),
+        budget_bytes=outline.budget_bytes,
+        predicted_peak_bytes=TierBytes(
+            host=outline.predicted_host_bytes, disk=sum(outline.disk_bytes.values())
+        ),
+        host_bytes=host_roles(outline),
+        disk_bytes=dict(outline.disk_bytes),
+        predicted_step_s=prediction.step_s,
+        predicted_tokens_per_s=workload.tokens_per_step / prediction.step_s,
+        predicted_compute_s=prediction.compute_s,
+        predicted_read_s=prediction.read_s,
+        predicted_write_s=prediction.write_s,
+        predicted_exposed_io_s=prediction.exposed_io_s,
+        predicted_bytes_read=prediction.bytes_read,
+        predicted_bytes_written=prediction.bytes_written,
+        limited_by=prediction.limited_by,
+        commits_every_step=planned.plan.commits_every_step,
+        commit_seconds=outline.options.commit_seconds,
+        total=_totals(outline),
+        gains=tuple(gains),
+        frontier=tuple(frontier),
+        plan=planned.plan.to_text(),
+    )
+
+
+def host_roles(outline: Outline) -> dict[str, int]:
+    """Return predicted host bytes by role, largest first; they add up to the predicted peak."""
+    profile, layout = outline.profile, outline.choice.candidate.layout
+    parts = {
+        "libraries": profile.baseline_bytes,
+        "temporaries": profile.fixed_bytes - profile.baseline_bytes,
+        "slack": slack_bytes(layout, profile),
+        **peak_by_role(outline.choice.planned.plan, layout),
+    }
+    # The preparation of data in other processes may take more than the steps do.
+    parts["preparation"] = outline.predicted_host_bytes - sum(parts.values())
+    return dict(sorted(((k, v) for k, v in parts.items() if v), key=lambda entry: -entry[1]))
+
+
+def disk_roles(
+    layout: Layout, lists: Iterable[Iterable[Action]], other: Mapping[str, int]
+) -> dict[str, int]:
+    """Return predicted bytes on disk by role.
+
+    Args:
+        layout: the regions.
+        lists: all lists that the run executes.
+        other: bytes of what else lies in the run folder, by role.
+    """
+    extents = all_extents(layout, lists)
+    state_bytes = 2 * layout.state_bytes
+    num_regions = len(durable_regions(layout))
+    return {
+        "state, two copies": state_bytes,
+        "scratch": layout_bytes(extents) - state_bytes,
+        **other,
+        "journal and logs": journal_bytes(num_regions) + _SMALL_FILES_BYTES,
+    }
+
+
+def journal_bytes(num_regions: int) -> int:
+    """Return the size of the journal's file."""
+    return 2 * (JOURNAL_BYTES_PER_REGION * num_regions + 8192) + 4096
+
+
+def frontier_point(budget_bytes: int, choice: Choice) -> FrontierPoint:
+    """Return one line of the frontier."""
+    layout, prediction = choice.candidate.layout, choice.planned.prediction
+    return FrontierPoint(
+        budget_bytes=budget_bytes,
+        host_bytes=choice.host_bytes,
+        step_s=prediction.step_s,
+        tokens_per_s=layout.workload.tokens_per_step / prediction.step_s,
+        bytes_read=prediction.bytes_read,
+        bytes_written=prediction.bytes_written,
+        micro_batch_size=layout.workload.micro_batch_rows,
+        activations=activations(choice.planned.plan, layout),
+    )
+
+
+def num_commits(plan: StepPlan, num_following: int, commit_seconds: float, step_s: float) -> int:
+    """Return how many of the steps after the first one commit."""
+    if plan.commits_every_step:
+        return num_following
+    return num_following // max(1, int(commit_seconds / step_s))
+
+
+def _totals(outline: Outline) -> Totals | None:
+    if outline.steps is None:
+        return None
+    count, choice = outline.steps.count, outline.choice
+    plan, step_s = choice.planned.plan, choice.planned.prediction.step_s
+    read, written = run_bytes(
+        plan,
+        choice.candidate.layout,
+        num_steps=count,
+        num_starts=1,
+        num_commits=num_commits(plan, count - 1, outline.options.commit_seconds, step_s),
+    )
+    # The state is written once when it is made from the weights.
+    written += choice.candidate.layout.state_bytes
+    endurance = outline.machine.disk.endurance_bytes
+    return Totals(
+        steps=count,
+        steps_from=outline.steps.known_from,
+        seconds=count * step_s,
+        bytes_read=read,
+        bytes_written=written,
+        wear_fraction=None if endurance is None else written / endurance,
+    )
+
+
+def steps_of_tokens(
+    options: TrainOptions, tokens: int, tokens_per_step: int, known_from: str
+) -> Steps:
+    """Return the steps of a run over so many tokens."""
+    epochs = options.epochs if options.epochs is not None else 1.0
+    return Steps(count=max(1, math.ceil(epochs * tokens / tokens_per_step)), known_from=known_from)
+
+
+def _machine_from(machine: MachineProfile) -> str:
+    if machine.measured_at is None:
+        return "the catalogue"
+    return f"measured {machine.measured_at[:16].replace('T', ' ')} UTC"
+
+
+def _layers_from(profile: Profile) -> str:
+    if profile.measured_at is None:
+        return "worked out from the machine's rates"
+    return f"measured on the layers {profile.measured_at[:16].replace('T', ' ')} UTC"

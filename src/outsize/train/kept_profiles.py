@@ -1,0 +1,171 @@
+"""Profiles of layers that were measured on this machine, one small file each.
+
+A run measures its layers before it plans. What it found is kept beside the machine's own profile,
+under a name made of everything that it depends on: the machine, the layers, the step and the
+versions of the libraries. A plan that finds such a file says the same as the run. A file that is
+damaged counts as none.
+"""
+
+import datetime
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+from outsize.errors import MachineError
+from outsize.machines.profile_file import profile_path
+from outsize.machines.records import RecordError, from_json, to_json
+from outsize.plan.layout import Layout
+from outsize.spec.machine import LayerCost
+from outsize.train.profiled import Profile
+
+_FORMAT = 1
+_MOST_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KeptCost:
+    signature: str
+    keeps: str
+    forward_s: float
+    backward_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    format: int
+    measured_at: str
+    keeps_products: str
+    memory_bytes_per_s: float
+    fixed_bytes: int
+    baseline_bytes: int
+    costs: tuple[_KeptCost, ...]
+
+
+def keep_profile(
+    layout: Layout, fingerprint: str | None, threads: int | None, profile: Profile
+) -> None:
+    """Write a measured profile; where that cannot be done, nothing happens: it is only kept to
+    save time.
+
+    Of seconds that were kept before, the shorter ones stay: a layer that once took longer was
+    measured while the machine was busy with other things.
+    """
+    path = _path(layout, fingerprint, threads)
+    if path is None:
+        return
+    profile = _at_best(profile, kept_profile(layout, fingerprint, threads))
+    kept = _Kept(
+        format=_FORMAT,
+        measured_at=profile.measured_at or _now(),
+        keeps_products=_word(profile.keeps_products),
+        memory_bytes_per_s=profile.memory_bytes_per_s,
+        fixed_bytes=profile.fixed_bytes,
+        baseline_bytes=profile.baseline_bytes,
+        costs=tuple(
+            _KeptCost(
+                signature=signature,
+                keeps=_word(keeps),
+                forward_s=cost.forward_s,
+                backward_s=cost.backward_s,
+            )
+            for (signature, keeps), cost in profile.costs.items()
+        ),
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(to_json(kept), indent=1))
+        temporary.replace(path)
+    except OSError:
+        return
+
+
+def _at_best(profile: Profile, before: Profile | None) -> Profile:
+    """Return the profile with the shorter seconds of both."""
+    if before is None:
+        return profile
+    costs = {
+        key: min(cost, before.costs.get(key, cost), key=lambda c: c.forward_s + c.backward_s)
+        for key, cost in profile.costs.items()
+    }
+    rate = max(profile.memory_bytes_per_s, before.memory_bytes_per_s)
+    return replace(profile, costs=costs, memory_bytes_per_s=rate)
+
+
+def kept_profile(layout: Layout, fingerprint: str | None, threads: int | None) -> Profile | None:
+    """Return what was measured for the same step on the same machine; None when nothing was."""
+    path = _path(layout, fingerprint, threads)
+    if path is None or not path.is_file() or path.stat().st_size > _MOST_BYTES:
+        return None
+    try:
+        kept = from_json(_Kept, json.loads(path.read_bytes()))
+        costs = {
+            (one.signature, _flag(one.keeps)): LayerCost(
+                forward_s=one.forward_s, backward_s=one.backward_s
+            )
+            for one in kept.costs
+        }
+        datetime.datetime.fromisoformat(kept.measured_at)
+        keeps_products = _flag(kept.keeps_products)
+    except (OSError, ValueError, RecordError, RecursionError):
+        return None
+    whole = all((layer.signature, False) in costs for layer in layout.model.layers)
+    if kept.format != _FORMAT or not whole:
+        return None
+    return Profile(
+        costs=costs,
+        keeps_products=keeps_products,
+        memory_bytes_per_s=kept.memory_bytes_per_s,
+        fixed_bytes=kept.fixed_bytes,
+        baseline_bytes=kept.baseline_bytes,
+        measured_at=kept.measured_at,
+    )
+
+
+def _path(layout: Layout, fingerprint: str | None, threads: int | None) -> Path | None:
+    """Return the file for a step; None where no place for it is known."""
+    try:
+        folder = profile_path().parent / "layers"
+    except MachineError:
+        return None
+    return folder / f"{_digest(layout, fingerprint, threads)}.json"
+
+
+def _digest(layout: Layout, fingerprint: str | None, threads: int | None) -> str:
+    model, workload = layout.model, layout.workload
+    facts: Sequence[object] = (
+        _FORMAT,
+        fingerprint,
+        threads,
+        *(metadata.version(package) for package in ("outsize", "torch", "transformers")),
+        model.architecture,
+        model.hidden_size,
+        model.vocab_size,
+        model.tied is None,
+        *(layer.signature for layer in model.layers),
+        workload.micro_batch_rows,
+        workload.num_micro_batches,
+        workload.seq_length,
+        workload.dtype,
+        workload.clip,
+        layout.span_elements,
+    )
+    return hashlib.blake2b(repr(tuple(facts)).encode(), digest_size=12).hexdigest()
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _word(flag: bool) -> str:
+    return "yes" if flag else "no"
+
+
+def _flag(word: str) -> bool:
+    if word not in ("yes", "no"):
+        raise ValueError(f"{word!r} is neither yes nor no")
+    return word == "yes"

@@ -1,0 +1,59 @@
+"""What is known of a model's layers on a machine: measured on them, or worked out from its rates.
+
+No torch in here. `profile.py` measures; the neighbour `kept_profiles.py` keeps what was measured,
+so that a later plan need not measure again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from outsize.plan.cost import CostModel, temporaries_bytes
+from outsize.plan.layout import Layout
+from outsize.plan.simulate import Costs
+from outsize.spec.block import BlockShape
+from outsize.spec.machine import MachineProfile, Processor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What layers take.
+
+    Attributes:
+        costs: seconds of each kind of layer; see `plan.simulate.Costs`.
+        keeps_products: whether keeping products is among them: there are some, and it fits the
+            budget.
+        memory_bytes_per_s: rate of the optimizer update, by the bytes that it touches.
+        fixed_bytes: resident bytes that are there with any plan: baseline, temporaries, masks of
+            all micro-batches.
+        baseline_bytes: resident bytes before the first layer ran.
+        measured_at: date and time, UTC, in ISO form; None when it was worked out.
+    """
+
+    costs: Costs
+    keeps_products: bool
+    memory_bytes_per_s: float
+    fixed_bytes: int
+    baseline_bytes: int
+    measured_at: str | None = None
+
+
+def expected_profile(
+    layout: Layout, blocks: Sequence[BlockShape], machine: MachineProfile, processor: Processor
+) -> Profile:
+    """Return what the layers of a step should take on a machine where none of them was measured.
+
+    Args:
+        layout: the step.
+        blocks: what each block computes.
+        machine: the machine.
+        processor: its processor that computes: the host's, or its accelerator's.
+    """
+    model = CostModel(model=layout.model, blocks=blocks, processor=processor)
+    temporaries = temporaries_bytes(layout.model, layout.workload, keeps=False)
+    return Profile(
+        costs=model.costs(layout.workload),
+        keeps_products=layout.num_blocks > 0,
+        memory_bytes_per_s=machine.lanes.update_bytes_per_s,
+        fixed_bytes=machine.baseline_bytes + temporaries,
+        baseline_bytes=machine.baseline_bytes,
+    )

@@ -1,0 +1,96 @@
+"""Refuse a host budget that no plan fits, with what is needed, what for, and what would fit."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from outsize.errors import BudgetError, Contributor, Remedy
+from outsize.plan.choose import Candidate, smallest_budget_bytes
+from outsize.plan.layout import Layout, role
+from outsize.quantities import align_up
+from outsize.train.options import TrainOptions
+from outsize.train.profiled import Profile
+
+_REMEDY_STEP_BYTES = 8 * 2**20
+_LEAST_LENGTH = 32
+
+
+def no_plan(
+    options: TrainOptions,
+    shapes: Sequence[tuple[Candidate, Profile]],
+    budget_bytes: int,
+    shorter: Callable[[int], Candidate | None],
+    floor_bytes: int = 0,
+) -> BudgetError:
+    """Return the error for a budget that no plan of any shape fits.
+
+    Args:
+        options: of the run.
+        shapes: the shapes that were tried, with what their layers take.
+        budget_bytes: what is allowed.
+        shorter: gives the smallest shape of the step with shorter rows; None when it is hopeless.
+        floor_bytes: what is needed with any plan, for example to prepare the run.
+    """
+    needed = [(smallest_budget_bytes((one,)), index) for index, (one, _) in enumerate(shapes)]
+    least_bytes, index = min(needed)
+    one, profile = shapes[index]
+    needed_bytes = max(floor_bytes, least_bytes)
+    remedies = [memory_remedy(needed_bytes)]
+    if floor_bytes <= budget_bytes:
+        remedies += _shorter_rows(options, budget_bytes, shorter)
+    return BudgetError(
+        subject(options),
+        needed_bytes=needed_bytes,
+        budget_bytes=budget_bytes,
+        tier="host",
+        contributors=(
+            Contributor(role="interpreter and libraries", size_bytes=profile.baseline_bytes),
+            Contributor(
+                role="temporaries", size_bytes=profile.fixed_bytes - profile.baseline_bytes
+            ),
+            Contributor(role="slack", size_bytes=one.fixed_bytes - profile.fixed_bytes),
+            *largest_roles(one.layout),
+        ),
+        remedies=tuple(remedies),
+    )
+
+
+def memory_remedy(needed_bytes: int) -> Remedy:
+    """Return the budget to ask for: what is needed and a little more."""
+    rounded = align_up(needed_bytes + _REMEDY_STEP_BYTES, _REMEDY_STEP_BYTES)
+    return Remedy(change=f"--memory {rounded // 2**20}MiB", needed_bytes=needed_bytes)
+
+
+def shorter_lengths(options: TrainOptions) -> Iterator[int]:
+    """Yield lengths of rows to try when nothing fits: half of what was asked for, and a quarter."""
+    for divisor in (2, 4):
+        length = options.max_seq_length // divisor
+        if length >= _LEAST_LENGTH and options.tokens_per_step % length == 0:
+            yield length
+
+
+def _shorter_rows(
+    options: TrainOptions, budget_bytes: int, shorter: Callable[[int], Candidate | None]
+) -> list[Remedy]:
+    """Return the first shorter length that fits."""
+    for length in shorter_lengths(options):
+        one = shorter(length)
+        needed_bytes = None if one is None else smallest_budget_bytes((one,))
+        if needed_bytes is not None and needed_bytes <= budget_bytes:
+            return [Remedy(change=f"--max-seq-length {length}", needed_bytes=needed_bytes)]
+    return []
+
+
+def largest_roles(layout: Layout) -> tuple[Contributor, ...]:
+    """Return the largest regions, one of each role: what the arena must hold at least in part."""
+    largest: dict[str, int] = {}
+    for name, size in layout.region_bytes.items():
+        largest[role(name)] = max(size, largest.get(role(name), 0))
+    ordered = sorted(largest.items(), key=lambda entry: -entry[1])[:3]
+    return tuple(Contributor(role=f"largest {name}", size_bytes=size) for name, size in ordered)
+
+
+def subject(options: TrainOptions) -> str:
+    """Return what was asked for, in words."""
+    return (
+        f"Training {options.model} with tokens_per_step={options.tokens_per_step}, "
+        f"max_seq_length={options.max_seq_length}"
+    )
