@@ -44,17 +44,20 @@ class Lane:
     """A queue that is served first come, first served."""
 
     def __init__(
-        self, alone_per_s: float = 1.0, beside_per_s: float = 1.0, loss_s_per_byte: float = 0.0
+        self,
+        alone_per_s: float = 1.0,
+        beside_per_s: float | None = None,
+        loss_s_per_byte: float = 0.0,
     ) -> None:
         """Make an empty lane.
 
         Args:
             alone_per_s: rate of its jobs.
-            beside_per_s: the same while `beside` moves.
+            beside_per_s: the same while `beside` moves; None when that makes no difference.
             loss_s_per_byte: what each byte of it takes from arithmetic on the host.
         """
         self._alone_per_s = alone_per_s
-        self._beside_per_s = beside_per_s
+        self._beside_per_s = alone_per_s if beside_per_s is None else beside_per_s
         self.loss_s_per_byte = loss_s_per_byte
         self.beside: Lane | None = None
         self.queue: deque[Job] = deque()
@@ -113,12 +116,13 @@ class Clock:
             ("host", "disk"): write,
         }
         if machine.device is not None:
-            device = machine.device
-            for route, rate in (
-                (("host", "device"), device.to_device_bytes_per_s),
-                (("device", "host"), device.from_device_bytes_per_s),
-            ):
-                self.routes[route] = Lane(rate, rate, device.copy_loss_s_per_byte)
+            loss_s_per_byte = machine.device.copy_loss_s_per_byte
+            self.routes["host", "device"] = Lane(
+                machine.device.to_device_bytes_per_s, loss_s_per_byte=loss_s_per_byte
+            )
+            self.routes["device", "host"] = Lane(
+                machine.device.from_device_bytes_per_s, loss_s_per_byte=loss_s_per_byte
+            )
         self.host_arithmetic = Lane()
         self._transfers = tuple(self.routes.values())
         self._lanes = (*self._transfers, self.host_arithmetic)

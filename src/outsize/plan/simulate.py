@@ -1,4 +1,4 @@
-"""Predicted time of a list of actions: arithmetic, a lane for each direction of transfers, one clock.
+"""Predicted time of a list of actions: arithmetic, a lane for each kind of transfer, one clock.
 
 Compute runs actions in order, on the device where there is one; each lane serves its transfers
 first come, first served (`lanes.py`). Updates may run on the host beside the device's arithmetic.
