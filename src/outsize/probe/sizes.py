@@ -1,6 +1,6 @@
 """How large and how long the probe measures: the one place for its sizes.
 
-`FULL` keeps the whole probe under a minute on two cores and each of its processes below 400 MiB.
+`FULL` keeps the whole probe under a minute on two cores and each of its processes near 400 MiB.
 Sizes travel to child processes as JSON.
 """
 
