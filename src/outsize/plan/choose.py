@@ -6,7 +6,7 @@ Read `search.py` next: it plans one shape.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from outsize.plan.layout import Layout
@@ -197,39 +197,38 @@ def _estimates(
     far.
     """
     found: list[Estimate] = []
+
+    def estimated(one: Candidate) -> Estimate | None:
+        fastest_s = min((e.prediction.step_s for e in found), default=math.inf)
+        if objective == "time" and _compute_s(one, machine) > fastest_s:
+            return None
+        prediction = _estimate(one, budget_bytes, machine)
+        if prediction is None:
+            return None
+        found.append(Estimate(candidate=one, prediction=prediction))
+        return found[-1]
+
     for candidate in candidates:
-        for one in _variants(candidate, budget_bytes, machine):
-            fastest_s = min((e.prediction.step_s for e in found), default=math.inf)
-            if objective == "time" and _compute_s(one.candidate, machine) > fastest_s:
-                break
-            found.append(one)
+        if candidate.chooses_keeping:
+            _try_keeping(candidate, estimated)
+        else:
+            estimated(candidate)
     return found
 
 
-def _variants(candidate: Candidate, budget_bytes: int, machine: Lanes) -> Iterator[Estimate]:
+def _try_keeping(candidate: Candidate, estimated: Callable[[Candidate], Estimate | None]) -> None:
     """Estimate a candidate with all blocks keeping their products, with none, and, where all of
     them make the step wait for the disk, with numbers between.
     """
-
-    def estimated(num_blocks: int) -> Iterator[Estimate]:
-        one = _keeping(candidate, num_blocks)
-        found = _estimate(one, budget_bytes, machine)
-        return iter(() if found is None else (Estimate(candidate=one, prediction=found),))
-
     low, high = 0, candidate.layout.num_blocks
-    if not candidate.chooses_keeping:
-        yield from estimated(candidate.layout.keeping_blocks)
-        return
-    keeping_all = tuple(estimated(high))
-    yield from keeping_all
-    yield from estimated(low)
+    everything = estimated(_keeping(candidate, high))
+    estimated(_keeping(candidate, low))
     for _ in range(_REFINEMENTS):
         middle = (low + high) // 2
-        if middle == low or (keeping_all and not _waits(keeping_all[0].prediction)):
+        if middle == low or (everything is not None and not _waits(everything.prediction)):
             return
-        between = tuple(estimated(middle))
-        yield from between
-        if between and not _waits(between[0].prediction):
+        between = estimated(_keeping(candidate, middle))
+        if between is not None and not _waits(between.prediction):
             low = middle
         else:
             high = middle

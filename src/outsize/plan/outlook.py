@@ -29,11 +29,22 @@ class Gain:
 
 
 def gains(
-    candidates: Sequence[Candidate], budget_bytes: int, machine: Lanes, objective: Objective
+    chosen: Candidate, budget_bytes: int, machine: Lanes, objective: Objective
 ) -> tuple[Gain, ...]:
     """Return what one more GiB of memory, one more GB/s of disk each way, and twice the tokens a
     step would buy.
+
+    Args:
+        chosen: the shape that was chosen; besides it, the one whose blocks all keep their products
+            is tried.
+        budget_bytes: host budget of the whole process.
+        machine: rates.
+        objective: what is best.
     """
+    candidates = [replace(chosen, chooses_keeping=False)]
+    if chosen.chooses_keeping and chosen.layout.keeping_blocks < chosen.layout.num_blocks:
+        layout = replace(chosen.layout, keeping_blocks=chosen.layout.num_blocks)
+        candidates.append(replace(candidates[0], layout=layout))
     base = _tokens_per_s(candidates, budget_bytes, machine, objective)
     changes = (
         ("1 GiB more memory", candidates, budget_bytes + MORE_MEMORY_BYTES, machine),

@@ -6,6 +6,7 @@ order. The arithmetic of each list is compared with the schedule's. Every plan p
 run.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -46,6 +47,7 @@ class _Machine:
     layout: Layout
     arena_bytes: int
     host: dict[str, _Held] = field(default_factory=dict)
+    taken: list[tuple[int, int, str]] = field(default_factory=list)
     disk: dict[str, int] = field(default_factory=dict)
     newest: dict[str, int] = field(default_factory=dict)
     version: int = 0
@@ -83,6 +85,7 @@ class _Machine:
                 if names.is_durable(region):
                     current = self.disk.get(region) == held.version
                     self._require(current, f"{region} is released but newer than its copy on disk")
+                self.taken.remove((held.low, held.high, region))
                 del self.host[region]
             case Commit():
                 self._commit()
@@ -112,9 +115,12 @@ class _Machine:
         self._require(offset % PAGE_BYTES == 0, f"{region} lies across pages")
         self._require(region not in self.host, f"{region} is already there")
         self._require(offset >= 0 and high <= self.arena_bytes, f"{region} lies outside the arena")
-        for other, held in self.host.items():
-            apart = high <= held.low or held.high <= offset
+        # Regions that do not overlap are in one order by either end, so only neighbours can.
+        place = bisect_left(self.taken, (offset, high, region))
+        for low, other_high, other in self.taken[max(0, place - 1) : place + 1]:
+            apart = high <= low or other_high <= offset
             self._require(apart, f"{region} overlaps {other}")
+        self.taken.insert(place, (offset, high, region))
         self.host[region] = _Held(offset, high, version)
 
     def _held(self, region: str) -> _Held:

@@ -78,7 +78,7 @@ def foresee(options: PlanOptions, on_event: OnEvent) -> PlanResult:
         shape, choice = planner.choose(budget, _other_bytes(options, data))
         outline = _outline(options, machine, shape, choice, budget, data)
         lanes = planner.lanes(shape)
-        bought = gains((shape.candidate,), budget.host, lanes, options.objective)
+        bought = gains(choice.candidate, budget.host, lanes, options.objective)
     points: tuple[FrontierPoint, ...] = ()
     if options.frontier or options.chart is not None:
         with phase("frontier", on_event):
