@@ -14,6 +14,7 @@ from outsize.plan.actions import (
     Compute,
     Fetch,
     Release,
+    Tier,
     Update,
     Work,
     WriteBack,
@@ -22,10 +23,36 @@ from outsize.plan.memory import Placement
 from outsize.plan.residency import Stay
 from outsize.plan.step_plan import StepPlan
 
+TierPair = tuple[Tier, Tier]
+"""A tier and the one below it."""
 
-def steady_list(work: Sequence[Work], stays: Sequence[Stay]) -> tuple[Action, ...]:
+HOST_DISK: TierPair = ("host", "disk")
+DEVICE_HOST: TierPair = ("device", "host")
+
+
+def steady_list(
+    work: Sequence[Action], stays: Sequence[Stay], tiers: TierPair = HOST_DISK
+) -> tuple[Action, ...]:
     """Return the steady step of stays that have no offsets yet, for a simulation alone."""
-    return tuple(_steady(work, stays, (0,) * len(stays)))
+    return tuple(_steady(work, stays, (0,) * len(stays), tiers))
+
+
+def placed_list(
+    work: Sequence[Action], placement: Placement, tiers: TierPair
+) -> tuple[Action, ...]:
+    """Return the steady step of placed stays of one pair of tiers; `work` may be such a list of the
+    pair above.
+    """
+    return tuple(_steady(work, placement.stays, placement.offsets_bytes, tiers))
+
+
+def resident_rooms(placement: Placement, num_slots: int, tier: Tier) -> tuple[Acquire, ...]:
+    """Return what is held on a tier when a steady step begins, and where."""
+    return tuple(
+        Acquire(stay.region, tier, offset)
+        for stay, offset in zip(placement.stays, placement.offsets_bytes, strict=True)
+        if stay.permanent or stay.stop >= num_slots
+    )
 
 
 def build_plan(work: Sequence[Work], placement: Placement) -> StepPlan:
@@ -53,20 +80,25 @@ def build_pass(work: Sequence[Work], placement: Placement) -> tuple[int, tuple[A
 
 
 def _steady(
-    work: Sequence[Work], stays: Sequence[Stay], offsets_bytes: Sequence[int]
+    work: Sequence[Action],
+    stays: Sequence[Stay],
+    offsets_bytes: Sequence[int],
+    tiers: TierPair = HOST_DISK,
 ) -> Iterator[Action]:
     num_slots = len(work)
+    tier, below = tiers
     starts: list[list[tuple[bool, int, Action]]] = [[] for _ in work]
     writes: list[list[Action]] = [[] for _ in work]
     stops: list[list[Action]] = [[] for _ in work]
     for stay, offset in zip(stays, offsets_bytes, strict=True):
         if stay.permanent:
             continue
-        starts[stay.start].append((stay.fetch, stay.first, _bring(stay.region, stay.fetch, offset)))
-        stops[stay.stop % num_slots].append(Release(stay.region, "host"))
+        bring = _bring(stay.region, stay.fetch, offset, tiers)
+        starts[stay.start].append((stay.fetch, stay.first, bring))
+        stops[stay.stop % num_slots].append(Release(stay.region, tier))
         if stay.write_back:
             assert stay.written is not None
-            writes[stay.written % num_slots].append(WriteBack(stay.region, "host", "disk"))
+            writes[stay.written % num_slots].append(WriteBack(stay.region, tier, below))
     for slot, action in enumerate(work):
         yield from (bring for *_, bring in sorted(starts[slot], key=lambda entry: entry[:2]))
         yield action
@@ -74,8 +106,9 @@ def _steady(
         yield from stops[slot]
 
 
-def _bring(region: str, fetch: bool, offset: int) -> Acquire | Fetch:
-    return Fetch(region, "disk", "host", offset) if fetch else Acquire(region, "host", offset)
+def _bring(region: str, fetch: bool, offset: int, tiers: TierPair = HOST_DISK) -> Acquire | Fetch:
+    tier, below = tiers
+    return Fetch(region, below, tier, offset) if fetch else Acquire(region, tier, offset)
 
 
 def _prologue(placement: Placement, num_slots: int) -> Iterator[Action]:

@@ -7,7 +7,7 @@ cover, so the capacity holds by construction.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -57,8 +57,24 @@ def usual_depths(stays: Sequence[Stay]) -> tuple[int, ...]:
     return tuple(int(depth * max(_LEAST_DEPTH_BYTES, largest_bytes)) for depth in _DEPTHS)
 
 
+def is_written_back(stay: Stay) -> bool:
+    """Tell whether a write of the stay's content goes on after its last use."""
+    return stay.write_back
+
+
+def is_temporary(stay: Stay) -> bool:
+    """Tell whether the stay ends: of a tier whose uses are transfers to another, each goes on after
+    its slot.
+    """
+    return not stay.permanent
+
+
 def overlap_transfers(
-    stays: Sequence[Stay], num_slots: int, capacity_bytes: int, depths_bytes: Sequence[int]
+    stays: Sequence[Stay],
+    num_slots: int,
+    capacity_bytes: int,
+    depths_bytes: Sequence[int],
+    outlasts: Callable[[Stay], bool] = is_written_back,
 ) -> tuple[Stay, ...]:
     """Return the stays with earlier starts and later stops.
 
@@ -70,12 +86,13 @@ def overlap_transfers(
         capacity_bytes: the most that may be resident at any slot.
         depths_bytes: depth of each round, growing: by how many bytes of transfers reads may run
             ahead and writes behind.
+        outlasts: tells of which stays something goes on after their last use.
     """
     room = _Room(stays, num_slots, capacity_bytes)
     limits = _neighbours(stays, num_slots)
     result = list(stays)
     for depth_bytes in depths_bytes:
-        changed = _write_behind(result, room, limits, depth_bytes)
+        changed = _write_behind(result, room, limits, depth_bytes, outlasts)
         if not _read_ahead(result, room, limits, depth_bytes) and not changed:
             break
     return tuple(_on_circle(stay, num_slots) for stay in result)
@@ -129,13 +146,17 @@ class _Queue:
 
 
 def _write_behind(
-    stays: list[Stay], room: _Room, limits: dict[int, tuple[int, int]], depth_bytes: int
+    stays: list[Stay],
+    room: _Room,
+    limits: dict[int, tuple[int, int]],
+    depth_bytes: int,
+    outlasts: Callable[[Stay], bool],
 ) -> bool:
-    """Move the end of each written-back stay to where `depth_bytes` of later writes began; tell
-    whether any moved.
+    """Move the end of each stay that is written back, or is otherwise still in use, to where
+    `depth_bytes` of later ones began; tell whether any moved.
     """
     order = sorted(
-        (i for i, s in enumerate(stays) if s.write_back), key=lambda i: (stays[i].last, i)
+        (i for i, s in enumerate(stays) if outlasts(s)), key=lambda i: (stays[i].last, i)
     )
     queue = _Queue(stays, order, [stays[i].last for i in order])
     starts = _next_starts(stays, limits, room.num_slots)

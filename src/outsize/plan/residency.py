@@ -1,31 +1,35 @@
-"""What stays in host memory and what leaves it, decided from the known order of use.
+"""What stays on a tier and what leaves it for the tier below, decided from the known order of use.
 
 The whole list is known ahead and repeats every step, so residency is no cache with a guess: when
 room is needed, the region whose next use is farthest away leaves (Belady, 1966, "A study of
 replacement algorithms"). The list is walked period after period until what is resident at its end
-no longer changes; that period is the steady state.
+no longer changes; that period is the steady state. The upper tier is the host and the one below the
+disk, or the device and the host.
 """
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from outsize.plan.actions import Tier
 from outsize.plan.schedule import Use
 
 _MAX_PERIODS = 12
+_BELOW = "below"
 
 
 class DoesNotFitError(Exception):
-    """The capacity is too small; not shown to users, the search answers it."""
+    """The capacity of a tier is too small; not shown to users, the search answers it."""
 
-    def __init__(self, needed_bytes: int) -> None:
+    def __init__(self, needed_bytes: int, tier: Tier = "host") -> None:
         self.needed_bytes = needed_bytes
+        self.tier = tier
         super().__init__(f"{needed_bytes} bytes are needed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stay:
-    """One uninterrupted stay of a region in host memory, on the circle of `num_slots` slots.
+    """One uninterrupted stay of a region on a tier, on the circle of `num_slots` slots.
 
     Attributes:
         region: its name.
@@ -33,7 +37,7 @@ class Stay:
         first: slot of its first use, in [0, num_slots).
         last: slot of its last use; at or beyond num_slots when the stay goes on into the next
             period.
-        fetch: whether its content comes from disk.
+        fetch: whether its content comes from the tier below.
         written: slot of the last change of its content during the stay; None when it is only read.
         write_back: whether its content is still needed after the stay.
         permanent: whether it never leaves; first and last then span the whole circle.
@@ -72,14 +76,17 @@ def steady_stays(
     sizes: Mapping[str, int],
     capacity_bytes: int,
     pinned: Callable[[str], bool] = _nothing,
+    below: Sequence[tuple[Use, ...]] = (),
 ) -> tuple[Stay, ...]:
     """Return the stays of the steady period of a list that repeats forever.
 
     Args:
-        slots: what each action of the list touches.
+        slots: what each action of the list touches on this tier; may be nothing.
         sizes: bytes of every region.
         capacity_bytes: the most that may be resident during any action.
         pinned: tells which regions must not leave while their content is needed.
+        below: what each action touches on the tier below; empty when none does. A stay ends before
+            such a use, written back if the use needs what it changed.
 
     Raises:
         DoesNotFitError: one action alone, or one with what is pinned, needs more than
@@ -90,7 +97,7 @@ def steady_stays(
     least_bytes = largest_slot_bytes(slots, sizes)
     if least_bytes > capacity_bytes:
         raise DoesNotFitError(least_bytes)
-    walk = _Walk(slots, sizes, capacity_bytes, pinned)
+    walk = _Walk(slots, sizes, capacity_bytes, pinned, below)
     seen = None
     for _ in range(_MAX_PERIODS):
         walk.one_period()
@@ -119,11 +126,12 @@ class _Walk:
         sizes: Mapping[str, int],
         capacity_bytes: int,
         pinned: Callable[[str], bool],
+        below: Sequence[tuple[Use, ...]],
     ) -> None:
         self._slots = slots
         self._sizes = sizes
         self._capacity_bytes = capacity_bytes
-        self._next = _next_uses(slots)
+        self._next = _next_uses(slots, below or [()] * len(slots))
         self._pinned = {r for r in {use.region for uses in slots for use in uses} if pinned(r)}
         self._open: dict[str, _Open] = {}
         self._used_bytes = 0
@@ -168,8 +176,8 @@ class _Walk:
             if use.mode != "read":
                 stay.written = now
             distance, mode = following[region]
-            if mode == "write":
-                self._end(region, write_back=False)
+            if mode in ("write", _BELOW):
+                self._end(region, write_back=mode == _BELOW)
             elif region not in self._pinned:
                 self._next_of[region] = now + distance
                 heapq.heappush(self._farthest, (-now - distance, region))
@@ -237,8 +245,12 @@ class _Walk:
         return (*permanent, *self._ended)
 
 
-def _next_uses(slots: Sequence[tuple[Use, ...]]) -> list[dict[str, tuple[int, str]]]:
-    """For every slot and region: slots until its next use on the circle, and that use's mode."""
+def _next_uses(
+    slots: Sequence[tuple[Use, ...]], below: Sequence[tuple[Use, ...]]
+) -> list[dict[str, tuple[int, str]]]:
+    """For every slot and region: slots until its next use on the circle, and that use's mode, or
+    `_BELOW` when it needs the content on the tier below.
+    """
     count = len(slots)
     upcoming: dict[str, tuple[int, str]] = {}
     result: list[dict[str, tuple[int, str]]] = [{} for _ in slots]
@@ -251,11 +263,13 @@ def _next_uses(slots: Sequence[tuple[Use, ...]]) -> list[dict[str, tuple[int, st
             }
         for use in slots[index]:
             upcoming[use.region] = (position, use.mode)
+        for use in below[index]:
+            upcoming[use.region] = (position, use.mode if use.mode == "write" else _BELOW)
     return result
 
 
 def moved_bytes(stays: Iterable[Stay]) -> tuple[int, int]:
-    """Return the bytes that the stays read from disk and write to it in one period."""
+    """Return the bytes that the stays read from the tier below and write to it in one period."""
     stays = tuple(stays)
     read = sum(s.size_bytes for s in stays if s.fetch and not s.permanent)
     written = sum(s.size_bytes for s in stays if s.write_back)

@@ -29,17 +29,19 @@ class Use:
     mode: Mode
 
 
-def train_step(layout: Layout, kind: UpdateKind = "optimizer") -> tuple[Work, ...]:
+def train_step(layout: Layout, kind: UpdateKind = "optimizer", ahead: int = 1) -> tuple[Work, ...]:
     """Return one train step: pending updates merged into the forward, then the backward.
 
     The spans of a layer's update are dealt out between the micro-batches of the layer before, so
-    that their transfers and the layer's arithmetic overlap with a small arena.
+    that their transfers and the layer's arithmetic overlap with a small arena; or of the one that
+    is `ahead` layers before, at least 1.
     """
     head = len(layout.layers) - 1
     micro_batches = range(layout.workload.num_micro_batches)
-    actions: list[Work] = list(_updates(layout, 0, kind))
+    at_once = range(min(ahead, head + 1))
+    actions: list[Work] = [u for layer in at_once for u in _updates(layout, layer, kind)]
     for layer in range(head):
-        following = list(_updates(layout, layer + 1, kind))
+        following = list(_updates(layout, layer + ahead, kind)) if layer + ahead <= head else []
         for m in micro_batches:
             actions.append(Compute(layer, "forward", m))
             actions += _share(following, m, len(micro_batches))

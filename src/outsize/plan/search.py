@@ -11,11 +11,10 @@ from typing import Literal
 
 from outsize.plan.actions import Action, Work
 from outsize.plan.build import build_pass, build_plan, steady_list
-from outsize.plan.layout import Layout, is_durable, role
-from outsize.plan.memory import Placement, place
-from outsize.plan.prefetch import overlap_transfers, usual_depths
-from outsize.plan.residency import DoesNotFitError, Stay, largest_slot_bytes, steady_stays
-from outsize.plan.schedule import Use, evaluate_step, train_step, uses
+from outsize.plan.layout import Layout
+from outsize.plan.level import RESIDENT_ONLY, USUAL_SPLIT, Level, Split
+from outsize.plan.residency import DoesNotFitError, Stay
+from outsize.plan.schedule import evaluate_step, train_step, uses
 from outsize.plan.simulate import Costs, Prediction, simulate
 from outsize.plan.step_plan import StepPlan
 from outsize.plan.verify import verify_pass, verify_plan
@@ -29,25 +28,7 @@ CLOSE_FRACTION = 0.005
 better, and bytes that do not move cannot be late.
 """
 
-_SHRINK_ROUNDS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """How an arena is divided.
-
-    Attributes:
-        reserve: fraction of it that residency leaves to transfers in flight.
-        spread: whether the state that never leaves is spread evenly over the step.
-    """
-
-    reserve: float
-    spread: bool
-
-
-_RESIDENT_ONLY = Split(0.0, False)
-_USUAL = Split(0.1, True)
-_SPLITS = (_RESIDENT_ONLY, Split(0.0, True), _USUAL, Split(0.3, True))
+_SPLITS = (RESIDENT_ONLY, Split(0.0, True), USUAL_SPLIT, Split(0.3, True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +51,12 @@ def plan_train_step(
     Raises:
         DoesNotFitError: no plan fits; `needed_bytes` is the least that a try would have needed.
     """
-    step = _Step(layout, train_step(layout))
+    step = _host_level(layout, train_step(layout))
     found = _predictions(step, arena_bytes, machine, costs)
     failures = []
     for split in _preferred(found, objective):
         try:
-            placement = _fit(step, arena_bytes, split)
+            placement = step.fit(arena_bytes, split)
         except DoesNotFitError as error:
             failures.append(error.needed_bytes)
             continue
@@ -95,14 +76,14 @@ def estimate_train_step(
     Raises:
         DoesNotFitError: one action alone needs more.
     """
-    step = _Step(layout, train_step(layout))
-    actions = steady_list(step.work, step.stays(arena_bytes, _USUAL))
+    step = _host_level(layout, train_step(layout))
+    actions = steady_list(step.work, step.stays(arena_bytes, USUAL_SPLIT))
     return simulate(actions, layout, machine, costs, repeats=True)
 
 
 def smallest_arena_bytes(layout: Layout, precision_bytes: int = 2**20) -> int:
     """Return the smallest arena that a plan is found for, to `precision_bytes`."""
-    step = _Step(layout, train_step(layout))
+    step = _host_level(layout, train_step(layout))
     low, high = step.least_bytes, step.least_bytes
     while not _fits(step, high):
         low, high = high, high + max(precision_bytes, high // 4)
@@ -119,11 +100,11 @@ def plan_evaluation(layout: Layout, arena_bytes: int) -> tuple[Action, ...]:
     Raises:
         DoesNotFitError: it does not fit `arena_bytes`.
     """
-    step = _Step(layout, evaluate_step(layout))
+    step = _host_level(layout, evaluate_step(layout))
     try:
-        placement = _fit(step, arena_bytes, Split(0.1, False))
+        placement = step.fit(arena_bytes, Split(0.1, False))
     except DoesNotFitError:
-        placement = _fit(step, arena_bytes, _RESIDENT_ONLY)
+        placement = step.fit(arena_bytes, RESIDENT_ONLY)
     size, actions = build_pass(step.work, placement)
     verify_pass(actions, layout, size, step.work)
     return actions
@@ -136,54 +117,12 @@ def rank(prediction: Prediction, objective: Objective) -> tuple[float, float]:
     return (prediction.step_s, _moved_bytes(prediction))
 
 
-class _Step:
-    """The work of a list and what it touches."""
-
-    def __init__(self, layout: Layout, work: Sequence[Work]) -> None:
-        self.layout = layout
-        self.work = work
-        self.slots: list[tuple[Use, ...]] = [uses(layout, action) for action in work]
-        self.least_bytes = largest_slot_bytes(self.slots, layout.region_bytes)
-
-    def stays(self, room_bytes: int, split: Split) -> tuple[Stay, ...]:
-        """Return stays that hold at most `room_bytes` at once.
-
-        Raises:
-            DoesNotFitError: one action alone needs more.
-        """
-        resident_bytes = max(self.least_bytes, int(room_bytes * (1 - split.reserve)))
-        if resident_bytes > room_bytes:
-            raise DoesNotFitError(self.least_bytes)
-        stays = self._resident(resident_bytes, frozenset())
-        if split.spread:
-            stays = self._resident(resident_bytes, self._spread(stays))
-        return overlap_transfers(stays, len(self.work), room_bytes, usual_depths(stays))
-
-    def _resident(self, resident_bytes: int, permanent: frozenset[str]) -> tuple[Stay, ...]:
-        products = self.layout.pins_products
-
-        def pinned(region: str) -> bool:
-            return region in permanent or (products and role(region) == "products")
-
-        return steady_stays(self.slots, self.layout.region_bytes, resident_bytes, pinned)
-
-    def _spread(self, stays: Sequence[Stay]) -> frozenset[str]:
-        """Return as many durable regions as are permanent, evenly spread over the step.
-
-        Each of them is used once in a step, so which of them stay makes no difference to the bytes
-        that move, but traffic that comes evenly hides better than traffic all at once.
-        """
-        durable = [u.region for slot in self.slots for u in slot if is_durable(u.region)]
-        count = sum(stay.permanent and is_durable(stay.region) for stay in stays)
-        return frozenset(
-            region
-            for index, region in enumerate(durable)
-            if (index + 1) * count // len(durable) > index * count // len(durable)
-        )
+def _host_level(layout: Layout, work: Sequence[Work]) -> Level[Work]:
+    return Level(layout, work, [uses(layout, action) for action in work])
 
 
 def _predictions(
-    step: _Step, arena_bytes: int, machine: Lanes, costs: Costs
+    step: Level[Work], arena_bytes: int, machine: Lanes, costs: Costs
 ) -> dict[Split, Prediction]:
     """Predict every split of the arena that differs from the ones before.
 
@@ -225,25 +164,9 @@ def _moved_bytes(prediction: Prediction) -> int:
     return prediction.bytes_read + prediction.bytes_written
 
 
-def _fits(step: _Step, arena_bytes: int) -> bool:
+def _fits(step: Level[Work], arena_bytes: int) -> bool:
     try:
-        _fit(step, arena_bytes, _RESIDENT_ONLY)
+        step.fit(arena_bytes, RESIDENT_ONLY)
     except DoesNotFitError:
         return False
     return True
-
-
-def _fit(step: _Step, arena_bytes: int, split: Split) -> Placement:
-    """Place the steady step in the arena; where gaps make it too large, plan again with less."""
-    room_bytes = arena_bytes
-    if step.least_bytes > arena_bytes:
-        raise DoesNotFitError(step.least_bytes)
-    for _ in range(_SHRINK_ROUNDS):
-        placement = place(step.stays(room_bytes, split), len(step.work))
-        overrun_bytes = placement.arena_bytes - arena_bytes
-        if overrun_bytes <= 0:
-            return placement
-        if room_bytes == step.least_bytes:
-            break
-        room_bytes = max(step.least_bytes, room_bytes - overrun_bytes)
-    raise DoesNotFitError(placement.arena_bytes)
