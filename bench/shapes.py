@@ -25,9 +25,32 @@ def _llama(
 
 
 SHAPES: dict[str, dict[str, Any]] = {
+    "llama-15m": _llama(288, 768, 6, 6, 6, vocab_size=49152),
     "smollm2-135m": _llama(576, 1536, 30, 9, 3),
     "smollm2-360m": _llama(960, 2560, 32, 15, 5),
     "llama-1.1b": _llama(2048, 5632, 22, 32, 4, tie_word_embeddings=False),
     "smollm2-1.7b": _llama(2048, 8192, 24, 32, 32),
+    "qwen3-0.6b": {
+        **_llama(1024, 3072, 28, 16, 8, head_dim=128, vocab_size=151936),
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+    },
+    "gemma-3-270m": {
+        **_llama(640, 2048, 18, 4, 1, head_dim=256, vocab_size=262144, sliding_window=512),
+        "architectures": ["Gemma3ForCausalLM"],
+        "model_type": "gemma3_text",
+    },
+    "gpt2": {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": 50257,
+        "n_embd": 768,
+        "n_layer": 12,
+        "n_head": 12,
+        "n_positions": 1024,
+        "tie_word_embeddings": True,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    },
 }
-"""Name -> `config.json`. The vocabulary is SmolLM2's, whose tokenizer every run uses."""
+"""Name -> `config.json`. Every run uses SmolLM2's tokenizer, so no vocabulary is smaller."""

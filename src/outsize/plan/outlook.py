@@ -77,7 +77,7 @@ def frontier(
         on_point: told the number of the point, from 1, and of how many, before each.
     """
     least_bytes = smallest_budget_bytes(candidates)
-    everything_bytes = max(_everything_bytes(one) for one in candidates)
+    everything_bytes = max(everything_bytes(one) for one in candidates)
     last_bytes = max(least_bytes, min(most_bytes, everything_bytes))
     factor = (last_bytes / least_bytes) ** (1 / (_NUM_POINTS - 1))
     for index in range(_NUM_POINTS):
@@ -91,7 +91,8 @@ def frontier(
             return
 
 
-def _everything_bytes(one: Candidate) -> int:
+def everything_bytes(one: Candidate) -> int:
+    """Return the host budget from which on nothing of a candidate's step has to move."""
     layout = one.layout
     if one.chooses_keeping:
         layout = replace(layout, keeping_blocks=layout.num_blocks)

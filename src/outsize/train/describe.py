@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from outsize.plan.actions import Action
 from outsize.plan.choose import Choice
 from outsize.plan.layout import Layout
-from outsize.plan.outlook import Gain
+from outsize.plan.outlook import Gain, everything_bytes
 from outsize.plan.roles import activations, peak_by_role, prefetch_bytes
 from outsize.plan.step_plan import StepPlan
 from outsize.plan.traffic import run_bytes
@@ -85,6 +85,7 @@ def describe(
         predicted_peak_bytes=TierBytes(
             host=outline.predicted_host_bytes, disk=sum(outline.disk_bytes.values())
         ),
+        everything_bytes=everything_bytes(outline.choice.candidate),
         host_bytes=host_roles(outline),
         disk_bytes=dict(outline.disk_bytes),
         predicted_step_s=prediction.step_s,

@@ -24,6 +24,7 @@ def plan_rows(result: PlanResult) -> tuple[Row, ...]:
         ("activations", _activations(result.activations)),
         ("host peak", f"{format_bytes(predicted.host)} of {format_bytes(budget.host)}"),
         ("  of that", _roles(result.host_bytes)),
+        ("  at most", f"{format_bytes(result.everything_bytes)} would hold everything"),
         ("disk peak", f"{format_bytes(predicted.disk)} of {format_bytes(budget.disk)}"),
         ("  of that", _roles(result.disk_bytes)),
         *_lanes(result),

@@ -78,6 +78,7 @@ class PlanResult:
         prefetch_bytes: the most that is read ahead of its use.
         budget_bytes: what is allowed.
         predicted_peak_bytes: the most that will be taken.
+        everything_bytes: the host budget from which on nothing has to move.
         host_bytes: predicted host peak by role.
         disk_bytes: predicted disk peak by role.
         predicted_step_s: wall time of one step.
@@ -114,6 +115,7 @@ class PlanResult:
     prefetch_bytes: int
     budget_bytes: TierBytes
     predicted_peak_bytes: TierBytes
+    everything_bytes: int
     host_bytes: dict[str, int]
     disk_bytes: dict[str, int]
     predicted_step_s: float

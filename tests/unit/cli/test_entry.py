@@ -71,6 +71,7 @@ def plan_result() -> PlanResult:
         prefetch_bytes=2**25,
         budget_bytes=TierBytes(host=2**30, disk=2**33),
         predicted_peak_bytes=TierBytes(host=2**29, disk=2**31),
+        everything_bytes=2**32,
         host_bytes={"libraries": 2**28, "weights": 2**28},
         disk_bytes={"state": 2**31},
         predicted_step_s=8.0,
