@@ -189,7 +189,7 @@ class Bench:
         if done["exit"]:
             return {"failed": done["json"]}
         lines = (self._run_folder / "metrics.jsonl").read_text().splitlines()
-        seconds = [json.loads(line)["seconds"] for line in lines]
+        seconds = [json.loads(line)["step_s"] for line in lines]
         shutil.rmtree(self._run_folder)
         return {
             "result": done["json"],

@@ -21,8 +21,8 @@ def write_report(
         "# Predicted beside measured",
         "",
         f"`python bench/prediction.py` on {platform.machine()}, {os.cpu_count()} cores. Each case "
-        "is its own process of four steps; step time is the median after the first step. Budgets lie "
-        "between the smallest that the planner names (0) and everything in memory (1).",
+        "is its own process of four steps; step time is the median after the first one. Budgets "
+        "lie between the smallest that the planner names (0) and everything in memory (1).",
         "",
         *_verdicts(good, len(done)),
         "",

@@ -116,7 +116,7 @@ class Planner:
         Raises:
             BudgetError: none fits.
         """
-        shapes = [self._shape(layout) for layout in self._layouts]
+        shapes = [self._shape(layout, self._options) for layout in self._layouts]
         disk_bytes = budget.disk - sum(other.values())
 
         def fits(choice: Choice) -> bool:
@@ -139,14 +139,13 @@ class Planner:
             self._options,
             [(one.candidate, one.profile) for one in shapes],
             budget.host,
-            self.shorter,
+            self.shape_of,
         )
 
-    def shorter(self, length: int) -> Candidate:
-        """Return the smallest shape of the step with rows of `length` tokens."""
-        options = replace(self._options, max_seq_length=length)
-        *_, layout = make_layouts(options, self._known.spec)
-        return self._shape(layout).candidate
+    def shape_of(self, asked: TrainOptions) -> Candidate:
+        """Return the smallest shape of another request."""
+        *_, layout = make_layouts(asked, self._known.spec)
+        return self._shape(layout, asked).candidate
 
     def lanes(self, shape: Shape) -> Lanes:
         """Return the rates that the shape's step runs at."""
@@ -163,15 +162,15 @@ class Planner:
         )
         return tuple(frontier_point(budget_bytes, choice) for budget_bytes, choice in found)
 
-    def _shape(self, layout: Layout) -> Shape:
+    def _shape(self, layout: Layout, asked: TrainOptions) -> Shape:
         profile = None
         if self._machine.measured_at is not None:
-            profile = kept_profile(layout, self._machine.fingerprint, self._options.threads)
+            profile = kept_profile(layout, self._machine.fingerprint, asked.threads)
         if profile is None:
             profile = expected_profile(
                 layout, self._known.blocks, self._machine, self._machine.host
             )
-        return Shape(candidate=candidate(layout, profile, self._options), profile=profile)
+        return Shape(candidate=candidate(layout, profile, asked), profile=profile)
 
 
 def _resumed(options: PlanOptions) -> tuple[PlanOptions, int | None]:
@@ -202,7 +201,7 @@ def _place(options: PlanOptions) -> Path:
 
 def _budget(options: PlanOptions, machine: MachineProfile) -> TierBytes:
     if options.machine is None:
-        host_bytes = host_budget_bytes(options.memory_bytes)
+        host_bytes = options.memory_bytes or host_budget_bytes(None)
         free_bytes = free_disk_bytes(_place(options))
     else:
         host_bytes = options.memory_bytes or machine.host.memory_bytes

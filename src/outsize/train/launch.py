@@ -4,6 +4,7 @@ No torch in here. Model config, tokenizer and data are prepared in children, one
 while this process is still small; their memory ends with them.
 """
 
+import dataclasses
 import datetime
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from outsize.errors import ModelError, UsageError
+from outsize.errors import BudgetError, ModelError, UsageError
 from outsize.formats.hub import ModelFiles
 from outsize.isolate import run_isolated
 from outsize.probe.known import known_machine
@@ -25,7 +26,7 @@ from outsize.store.budget import peak_children_bytes, reset_peak, resident_bytes
 from outsize.train.budgets import free_disk_bytes, host_budget_bytes
 from outsize.train.data.child import prepare_in_child
 from outsize.train.data.options import DataOptions
-from outsize.train.options import TrainOptions
+from outsize.train.options import PlanOptions, TrainOptions
 from outsize.train.run_folder import RunFolder
 
 
@@ -64,7 +65,7 @@ def launch(
     """
     reset_peak()
     before_bytes = peak_children_bytes()
-    host_bytes = host_budget_bytes(options.memory_bytes)
+    host_bytes = _host_budget_bytes(options, on_event, own_model)
     was_there = options.output is not None and Path(options.output).exists()
     folder = _open_folder(options)
     made_here = options.resume is None
@@ -86,6 +87,21 @@ def launch(
         folder.close()
         if made_here and not (folder.path / "run.json").exists():
             _remove(folder.path, keep_folder=was_there)
+
+
+def _host_budget_bytes(options: TrainOptions, on_event: OnEvent, own_model: bool) -> int:
+    """Return the host budget; one that is too small for the libraries is refused with what the
+    plan says is needed, where that can be told.
+    """
+    try:
+        return host_budget_bytes(options.memory_bytes)
+    except BudgetError:
+        if not own_model and options.memory_bytes is not None:
+            from outsize.train.foresee import foresee
+
+            values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+            foresee(PlanOptions(**values), on_event)
+        raise
 
 
 def _new_peak_bytes(before_bytes: int) -> int:

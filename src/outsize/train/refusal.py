@@ -1,7 +1,5 @@
 """Refuse a host budget before and after the layers are profiled; `remedies.py` makes the error."""
 
-from dataclasses import replace
-
 import torch
 
 from outsize.errors import BudgetError, Contributor
@@ -74,21 +72,20 @@ def refusal(
     profile: Profile,
 ) -> BudgetError:
     """Return the error for a budget that no plan of candidate `one` fits, or that was passed before
-    there could be one; shorter rows are profiled and planned before they are named.
+    there could be one; every other request is profiled and planned before it is named.
     """
 
-    def shorter(length: int) -> Candidate | None:
-        asked = replace(options, max_seq_length=length)
+    def shape_of(asked: TrainOptions) -> Candidate | None:
         *_, layout = make_layouts(asked, model.spec)
         trim_heap()
         if resident_bytes() + largest_action_bytes(layout) + LEAST_SLACK_BYTES > budget_bytes:
             return None
-        part = _cut(batch, layout.workload.micro_batch_rows, length)
+        part = _cut(batch, layout.workload.micro_batch_rows, asked.max_seq_length)
         kernels = TrainKernels(model, layout, make_optimizer(asked))
         found = profile_layers(model, layout, kernels, part, budget_bytes)
         return candidate(layout, found, asked)
 
-    return no_plan(options, [(one, profile)], budget_bytes, shorter, floor_bytes)
+    return no_plan(options, [(one, profile)], budget_bytes, shape_of, floor_bytes)
 
 
 def _cut(batch: Batch, num_rows: int, length: int) -> Batch:

@@ -1,6 +1,7 @@
 """Refuse a host budget that no plan fits, with what is needed, what for, and what would fit."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from outsize.errors import BudgetError, Contributor, Remedy
 from outsize.plan.choose import Candidate, smallest_budget_bytes
@@ -17,7 +18,7 @@ def no_plan(
     options: TrainOptions,
     shapes: Sequence[tuple[Candidate, Profile]],
     budget_bytes: int,
-    shorter: Callable[[int], Candidate | None],
+    shape_of: Callable[[TrainOptions], Candidate | None],
     floor_bytes: int = 0,
 ) -> BudgetError:
     """Return the error for a budget that no plan of any shape fits.
@@ -26,7 +27,7 @@ def no_plan(
         options: of the run.
         shapes: the shapes that were tried, with what their layers take.
         budget_bytes: what is allowed.
-        shorter: gives the smallest shape of the step with shorter rows; None when it is hopeless.
+        shape_of: gives the smallest shape of another request; None when it is hopeless.
         floor_bytes: what is needed with any plan, for example to prepare the run.
     """
     needed = [(smallest_budget_bytes((one,)), index) for index, (one, _) in enumerate(shapes)]
@@ -35,7 +36,7 @@ def no_plan(
     needed_bytes = max(floor_bytes, least_bytes)
     remedies = [memory_remedy(needed_bytes)]
     if floor_bytes <= budget_bytes:
-        remedies += _shorter_rows(options, budget_bytes, shorter)
+        remedies += _other_remedies(options, budget_bytes, shape_of)
     return BudgetError(
         subject(options),
         needed_bytes=needed_bytes,
@@ -59,24 +60,33 @@ def memory_remedy(needed_bytes: int) -> Remedy:
     return Remedy(change=f"--memory {rounded // 2**20}MiB", needed_bytes=needed_bytes)
 
 
-def shorter_lengths(options: TrainOptions) -> Iterator[int]:
-    """Yield lengths of rows to try when nothing fits: half of what was asked for, and a quarter."""
+def alternatives(options: TrainOptions) -> Iterator[tuple[str, TrainOptions]]:
+    """Yield smaller requests to try when nothing fits, as what to add to the command and as
+    options: what the user fixed left to the planner first, then shorter rows.
+    """
+    if options.activations != "auto":
+        yield "--activations auto", replace(options, activations="auto")
+    if options.micro_batch_size is not None and options.micro_batch_size > 1:
+        yield "--micro-batch-size 1", replace(options, micro_batch_size=1)
     for divisor in (2, 4):
         length = options.max_seq_length // divisor
         if length >= _LEAST_LENGTH and options.tokens_per_step % length == 0:
-            yield length
+            yield f"--max-seq-length {length}", replace(options, max_seq_length=length)
 
 
-def _shorter_rows(
-    options: TrainOptions, budget_bytes: int, shorter: Callable[[int], Candidate | None]
-) -> list[Remedy]:
-    """Return the first shorter length that fits."""
-    for length in shorter_lengths(options):
-        one = shorter(length)
+def _other_remedies(
+    options: TrainOptions, budget_bytes: int, shape_of: Callable[[TrainOptions], Candidate | None]
+) -> Iterator[Remedy]:
+    """Yield the smaller requests that fit; of shorter rows only the longest."""
+    lengths = set()
+    for change, asked in alternatives(options):
+        if asked.max_seq_length != options.max_seq_length and lengths:
+            continue
+        one = shape_of(asked)
         needed_bytes = None if one is None else smallest_budget_bytes((one,))
         if needed_bytes is not None and needed_bytes <= budget_bytes:
-            return [Remedy(change=f"--max-seq-length {length}", needed_bytes=needed_bytes)]
-    return []
+            lengths |= {asked.max_seq_length} - {options.max_seq_length}
+            yield Remedy(change=change, needed_bytes=needed_bytes)
 
 
 def largest_roles(layout: Layout) -> tuple[Contributor, ...]:
