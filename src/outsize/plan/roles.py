@@ -1,13 +1,21 @@
 """What a plan holds when it holds most, and what becomes of each block's saved activations."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from outsize.plan import layout as names
-from outsize.plan.actions import Acquire, Compute, Fetch, Release, Update, WriteBack
+from outsize.plan.actions import (
+    Acquire,
+    Action,
+    Compute,
+    Fetch,
+    Release,
+    Tier,
+    Update,
+    WriteBack,
+)
 from outsize.plan.layout import Layout
 from outsize.plan.schedule import uses
-from outsize.plan.step_plan import StepPlan
 
 _WORDS: Mapping[str, str] = {
     "weights": "weights",
@@ -36,33 +44,41 @@ class Activations:
     recomputed: int
 
 
-def peak_by_role(plan: StepPlan, layout: Layout) -> dict[str, int]:
-    """Return the bytes in the arena by role at the fullest moment of a steady step, and the gaps
-    between regions then.
+def peak_by_role(
+    actions: Iterable[Action], layout: Layout, arena_bytes: int, tier: Tier = "host"
+) -> dict[str, int]:
+    """Return the bytes in a tier's arena by role at its fullest moment, and the gaps between its
+    regions then.
+
+    Args:
+        actions: a steady step, and before it what brings in what is resident when it begins.
+        layout: sizes of regions.
+        arena_bytes: of the tier's arena.
+        tier: whose arena.
     """
     held: dict[str, int] = {}
     total = most = 0
     fullest: dict[str, int] = {}
-    for action in (*plan.prologue, *plan.steady):
+    for action in actions:
         match action:
-            case Acquire(region, _, _) | Fetch(region, _, _, _):
+            case Acquire(region, where, _) | Fetch(region, _, where, _) if where == tier:
                 word = _WORDS.get(names.role(region), _OTHER)
                 held[word] = held.get(word, 0) + layout.region_bytes[region]
                 total += layout.region_bytes[region]
-            case Release(region, _):
+            case Release(region, where) if where == tier:
                 held[_WORDS.get(names.role(region), _OTHER)] -= layout.region_bytes[region]
                 total -= layout.region_bytes[region]
         if total > most:
             most, fullest = total, dict(held)
     return {
         **{word: size for word, size in fullest.items() if size},
-        "gaps": plan.arena_bytes - most,
+        "gaps": arena_bytes - most,
     }
 
 
-def activations(plan: StepPlan, layout: Layout) -> Activations:
-    """Return what becomes of the products of each block."""
-    written = {a.region for a in plan.steady if isinstance(a, WriteBack)}
+def activations(steady: Iterable[Action], layout: Layout) -> Activations:
+    """Return what becomes of the products of each block in a steady step."""
+    written = {a.region for a in steady if isinstance(a, WriteBack) and a.target == "disk"}
     micro_batches = range(layout.workload.num_micro_batches)
     kept = offloaded = 0
     for layer in range(1, layout.num_blocks + 1):
@@ -77,15 +93,15 @@ def activations(plan: StepPlan, layout: Layout) -> Activations:
     )
 
 
-def prefetch_bytes(plan: StepPlan, layout: Layout) -> int:
-    """Return the most bytes that are read ahead: their reads have been started, but no action has
-    needed them yet.
+def prefetch_bytes(steady: Sequence[Action], layout: Layout, tier: Tier = "host") -> int:
+    """Return the most bytes that are on their way to a tier ahead of their use: their reads have
+    been started, but no action has needed them yet.
     """
     ahead: dict[str, int] = {}
     total = most = 0
-    for action in (*plan.steady, *plan.steady):
+    for action in (*steady, *steady):
         match action:
-            case Fetch(region, _, _, _):
+            case Fetch(region, _, where, _) if where == tier:
                 ahead[region] = layout.region_bytes[region]
                 total += ahead[region]
                 most = max(most, total)

@@ -79,8 +79,8 @@ def describe(
         num_micro_batches=workload.num_micro_batches,
         max_seq_length=workload.seq_length,
         span_elements=layout.span_elements,
-        activations=activations(planned.plan, layout),
-        prefetch_bytes=prefetch_bytes(planned.plan, layout),
+        activations=activations(planned.plan.steady, layout),
+        prefetch_bytes=prefetch_bytes(planned.plan.steady, layout),
         budget_bytes=outline.budget_bytes,
         predicted_peak_bytes=TierBytes(
             host=outline.predicted_host_bytes, disk=sum(outline.disk_bytes.values())
@@ -109,11 +109,12 @@ def describe(
 def host_roles(outline: Outline) -> dict[str, int]:
     """Return predicted host bytes by role, largest first; they add up to the predicted peak."""
     profile, layout = outline.profile, outline.choice.candidate.layout
+    plan = outline.choice.planned.plan
     parts = {
         "libraries": profile.baseline_bytes,
         "temporaries": profile.fixed_bytes - profile.baseline_bytes,
         "slack": slack_bytes(layout, profile),
-        **peak_by_role(outline.choice.planned.plan, layout),
+        **peak_by_role((*plan.prologue, *plan.steady), layout, plan.arena_bytes),
     }
     # The preparation of data in other processes may take more than the steps do.
     parts["preparation"] = outline.predicted_host_bytes - sum(parts.values())
@@ -157,7 +158,7 @@ def frontier_point(budget_bytes: int, choice: Choice) -> FrontierPoint:
         bytes_read=prediction.bytes_read,
         bytes_written=prediction.bytes_written,
         micro_batch_size=layout.workload.micro_batch_rows,
-        activations=activations(choice.planned.plan, layout),
+        activations=activations(choice.planned.plan.steady, layout),
     )
 
 

@@ -6,6 +6,7 @@ from outsize.quantities import format_bytes, format_seconds
 from outsize.train.plan_result import PlanResult, Totals
 
 Row = tuple[str, str]
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def plan_rows(result: PlanResult) -> tuple[Row, ...]:
@@ -44,7 +45,10 @@ def _activations(found: Activations) -> str:
 
 
 def _roles(sizes: dict[str, int]) -> str:
-    return ", ".join(f"{role} {format_bytes(size)}" for role, size in sizes.items())
+    """Name roles with their sizes; a line never breaks between a number and its unit."""
+    return ", ".join(
+        f"{role} {format_bytes(size).replace(' ', NO_BREAK)}" for role, size in sizes.items()
+    )
 
 
 def _lanes(result: PlanResult) -> tuple[Row, ...]:
