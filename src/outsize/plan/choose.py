@@ -5,6 +5,7 @@ arena without gaps; then the best is planned for real, and the next best where g
 Read `search.py` next: it plans one shape.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,9 @@ _GAP_FRACTION = 0.06
 
 _REFINEMENTS = 2
 """How often the number of blocks that keep their products is halved in."""
+
+_MEMORY_STEPS = 8
+"""Sizes of memory that are tried where the smallest plan is not accepted."""
 
 _EXPOSED_FRACTION = 0.005
 """A step that waits for the disk less than this is as fast as its arithmetic."""
@@ -100,7 +104,7 @@ def choose(
             have needed.
     """
     if objective == "memory":
-        return _smallest(candidates, budget_bytes, machine)
+        return _smallest(candidates, budget_bytes, machine, accepts)
     found = _by_rank(_estimates(candidates, budget_bytes, machine, objective), objective)
     best: Choice | None = None
     refused: Choice | None = None
@@ -167,12 +171,25 @@ def smallest_budget_bytes(candidates: Sequence[Candidate]) -> int:
     return min(one.fixed_bytes + smallest_arena_bytes(one.layout) for one in candidates)
 
 
-def _smallest(candidates: Sequence[Candidate], budget_bytes: int, machine: Lanes) -> Choice:
+def _smallest(
+    candidates: Sequence[Candidate],
+    budget_bytes: int,
+    machine: Lanes,
+    accepts: Callable[[Choice], bool],
+) -> Choice:
+    """Plan with the least memory; where that is not accepted, with more of it step by step."""
     needed = [(smallest_budget_bytes((one,)), index) for index, one in enumerate(candidates)]
     least_bytes, index = min(needed)
     if least_bytes > budget_bytes:
         raise DoesNotFitError(least_bytes)
-    return _plan(candidates[index], least_bytes, machine, "memory")
+    choice = _plan(candidates[index], least_bytes, machine, "memory")
+    for step in range(1, _MEMORY_STEPS + 1):
+        if accepts(choice):
+            break
+        more_bytes = (budget_bytes - least_bytes) * step // _MEMORY_STEPS
+        with contextlib.suppress(DoesNotFitError):  # gaps may be larger in a larger arena
+            choice = _plan(candidates[index], least_bytes + more_bytes, machine, "memory")
+    return choice
 
 
 def _plan(candidate: Candidate, budget_bytes: int, machine: Lanes, objective: Objective) -> Choice:
