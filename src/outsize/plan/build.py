@@ -5,6 +5,7 @@ them and one list can follow another.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from outsize.plan import layout as names
 from outsize.plan.actions import (
@@ -26,20 +27,23 @@ from outsize.plan.step_plan import StepPlan
 TierPair = tuple[Tier, Tier]
 """A tier and the one below it."""
 
+Step = TypeVar("Step", bound=Action | tuple[Action, ...])
+"""What lies in one slot."""
+
 HOST_DISK: TierPair = ("host", "disk")
 DEVICE_HOST: TierPair = ("device", "host")
 
 
 def steady_list(
-    work: Sequence[Action], stays: Sequence[Stay], tiers: TierPair = HOST_DISK
-) -> tuple[Action, ...]:
+    work: Sequence[Step], stays: Sequence[Stay], tiers: TierPair = HOST_DISK
+) -> tuple[Step | Action, ...]:
     """Return the steady step of stays that have no offsets yet, for a simulation alone."""
     return tuple(_steady(work, stays, (0,) * len(stays), tiers))
 
 
 def placed_list(
-    work: Sequence[Action], placement: Placement, tiers: TierPair
-) -> tuple[Action, ...]:
+    work: Sequence[Step], placement: Placement, tiers: TierPair
+) -> tuple[Step | Action, ...]:
     """Return the steady step of placed stays of one pair of tiers; `work` may be such a list of the
     pair above.
     """
@@ -80,11 +84,11 @@ def build_pass(work: Sequence[Work], placement: Placement) -> tuple[int, tuple[A
 
 
 def _steady(
-    work: Sequence[Action],
+    work: Sequence[Step],
     stays: Sequence[Stay],
     offsets_bytes: Sequence[int],
     tiers: TierPair = HOST_DISK,
-) -> Iterator[Action]:
+) -> Iterator[Step | Action]:
     num_slots = len(work)
     tier, below = tiers
     starts: list[list[tuple[bool, int, Action]]] = [[] for _ in work]

@@ -13,13 +13,13 @@ from outsize.plan.actions import Action, Tier
 from outsize.plan.layout import Layout, is_durable, role
 from outsize.plan.memory import Placement, place
 from outsize.plan.prefetch import is_written_back, overlap_transfers, usual_depths
-from outsize.plan.residency import DoesNotFitError, Stay, largest_slot_bytes, steady_stays
+from outsize.plan.residency import PATIENCE, DoesNotFitError, Stay, largest_slot_bytes, steady_stays
 from outsize.plan.schedule import Use
 
 _SHRINK_ROUNDS = 10
 
 Slots = Sequence[tuple[Use, ...]]
-Step = TypeVar("Step", bound=Action)
+Step = TypeVar("Step", bound=Action | tuple[Action, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Level(Generic[Step]):
         tier: Tier = "host",
         below: Slots = (),
         outlasts: Callable[[Stay], bool] = is_written_back,
+        patience: int = PATIENCE,
     ) -> None:
         """Make a level.
 
@@ -66,6 +67,7 @@ class Level(Generic[Step]):
             tier: which one.
             below: what each action touches on the tier below; empty when none does.
             outlasts: tells of which stays something goes on after their last use.
+            patience: see `steady_stays`.
         """
         self.layout = layout
         self.work = work
@@ -74,7 +76,9 @@ class Level(Generic[Step]):
         self._tier = tier
         self._below = below
         self._outlasts = outlasts
+        self._patience = patience
         self._made = _made_below(below)
+        self._found: dict[tuple[int, frozenset[str]], tuple[Stay, ...]] = {}
 
     def stays(self, room_bytes: int, split: Split) -> tuple[Stay, ...]:
         """Return stays that hold at most `room_bytes` at once.
@@ -86,8 +90,9 @@ class Level(Generic[Step]):
         if resident_bytes > room_bytes:
             raise DoesNotFitError(self.least_bytes, self._tier)
         stays = self._resident(resident_bytes, frozenset())
-        if split.spread:
-            stays = self._resident(resident_bytes, self._spread(stays))
+        spread = self._spread(stays) if split.spread else frozenset()
+        if spread:
+            stays = self._resident(resident_bytes, spread)
         found = overlap_transfers(
             (*stays, *self._made),
             len(self.work),
@@ -117,6 +122,12 @@ class Level(Generic[Step]):
         raise DoesNotFitError(placement.arena_bytes, self._tier)
 
     def _resident(self, resident_bytes: int, permanent: frozenset[str]) -> tuple[Stay, ...]:
+        key = resident_bytes, permanent
+        if key not in self._found:
+            self._found[key] = self._walk(resident_bytes, permanent)
+        return self._found[key]
+
+    def _walk(self, resident_bytes: int, permanent: frozenset[str]) -> tuple[Stay, ...]:
         # What must not go to disk may still leave a device.
         products = self.layout.pins_products and self._tier == "host"
 
@@ -125,7 +136,9 @@ class Level(Generic[Step]):
 
         sizes = self.layout.region_bytes
         try:
-            return steady_stays(self._slots, sizes, resident_bytes, pinned, self._below)
+            return steady_stays(
+                self._slots, sizes, resident_bytes, pinned, self._below, self._patience
+            )
         except DoesNotFitError as error:
             raise DoesNotFitError(error.needed_bytes, self._tier) from error
 

@@ -167,8 +167,9 @@ def _write_behind(
         goal = min(goal, starts[index] - 1, stay.start + room.num_slots - 1)
         if stay.stop < goal:
             stop = room.take(stay.stop, goal, stay.size_bytes)
-            stays[index] = replace(stay, stop=stop)
-            changed |= stop > stay.stop
+            if stop > stay.stop:
+                stays[index] = replace(stay, stop=stop)
+                changed = True
     return changed
 
 
@@ -193,8 +194,9 @@ def _read_ahead(
         earliest = stay.start
         if stay.start > floor:
             earliest = room.take(stay.start, floor, stay.size_bytes)
-            stays[index] = replace(stay, start=earliest)
-            changed |= earliest < stay.start
+            if earliest < stay.start:
+                stays[index] = replace(stay, start=earliest)
+                changed = True
     return changed
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from outsize.plan.actions import Tier
 from outsize.plan.schedule import Use
 
-_MAX_PERIODS = 12
+PATIENCE = 12
 _BELOW = "below"
 
 
@@ -77,6 +77,7 @@ def steady_stays(
     capacity_bytes: int,
     pinned: Callable[[str], bool] = _nothing,
     below: Sequence[tuple[Use, ...]] = (),
+    patience: int = PATIENCE,
 ) -> tuple[Stay, ...]:
     """Return the stays of the steady period of a list that repeats forever.
 
@@ -87,6 +88,7 @@ def steady_stays(
         pinned: tells which regions must not leave while their content is needed.
         below: what each action touches on the tier below; empty when none does. A stay ends before
             such a use, written back if the use needs what it changed.
+        patience: periods after which a walk that does not come to rest is forced to.
 
     Raises:
         DoesNotFitError: one action alone, or one with what is pinned, needs more than
@@ -99,7 +101,7 @@ def steady_stays(
         raise DoesNotFitError(least_bytes)
     walk = _Walk(slots, sizes, capacity_bytes, pinned, below)
     seen = None
-    for _ in range(_MAX_PERIODS):
+    for _ in range(patience):
         walk.one_period()
         state = walk.state()
         if state == seen:
@@ -138,7 +140,7 @@ class _Walk:
         self._next_of: dict[str, int] = {}
         # Regions by next use, the farthest first; entries whose next use has passed are skipped.
         self._farthest: list[tuple[int, str]] = []
-        self._ended: list[Stay] = []
+        self._ended: list[tuple[str, _Open, bool]] = []
         self._period = 0
         self._kept: frozenset[str] | None = None
 
@@ -160,18 +162,17 @@ class _Walk:
 
     def _visit(self, index: int, slot: tuple[Use, ...]) -> None:
         now = self._period * len(self._slots) + index
-        needed = {use.region for use in slot}
-        missing_bytes = sum(self._sizes[r] for r in needed if r not in self._open)
+        opened, sizes = self._open, self._sizes
+        missing_bytes = sum([sizes[use.region] for use in slot if use.region not in opened])
         if self._used_bytes + missing_bytes > self._capacity_bytes:
-            self._make_room(missing_bytes, needed)
+            self._make_room(missing_bytes, {use.region for use in slot})
         following = self._next[index]
         for use in slot:
             region = use.region
-            stay = self._open.get(region)
+            stay = opened.get(region)
             if stay is None:
-                stay = _Open(first=now, fetch=use.mode != "write", last=now)
-                self._open[region] = stay
-                self._used_bytes += self._sizes[region]
+                stay = opened[region] = _Open(first=now, fetch=use.mode != "write", last=now)
+                self._used_bytes += sizes[region]
             stay.last = now
             if use.mode != "read":
                 stay.written = now
@@ -202,9 +203,7 @@ class _Walk:
     def _end(self, region: str, *, write_back: bool) -> None:
         stay = self._open.pop(region)
         self._used_bytes -= self._sizes[region]
-        self._ended.append(
-            self._stay(region, stay, write_back=write_back and stay.written is not None)
-        )
+        self._ended.append((region, stay, write_back and stay.written is not None))
 
     def _stay(self, region: str, stay: _Open, *, write_back: bool) -> Stay:
         count = len(self._slots)
@@ -242,7 +241,8 @@ class _Walk:
             for region, stay in self._open.items()
             if stay.first < period_start
         ]
-        return (*permanent, *self._ended)
+        ended = (self._stay(region, stay, write_back=saved) for region, stay, saved in self._ended)
+        return (*permanent, *ended)
 
 
 def _next_uses(

@@ -7,7 +7,7 @@ gaps between regions make it too large, it is planned again with less.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from outsize.plan.actions import Action, Work
 from outsize.plan.build import build_pass, build_plan, steady_list
@@ -22,6 +22,7 @@ from outsize.spec.machine import Lanes
 from outsize.spec.tensor import PAGE_BYTES
 
 Objective = Literal["time", "memory", "writes"]
+Key = TypeVar("Key")
 
 CLOSE_FRACTION = 0.005
 """Predicted times that differ by less than this fraction count as equal: the prediction is no
@@ -54,7 +55,7 @@ def plan_train_step(
     step = _host_level(layout, train_step(layout))
     found = _predictions(step, arena_bytes, machine, costs)
     failures = []
-    for split in _preferred(found, objective):
+    for split in preferred(found, objective):
         try:
             placement = step.fit(arena_bytes, split)
         except DoesNotFitError as error:
@@ -145,23 +146,24 @@ def _predictions(
     return dict(found.values())
 
 
-def _preferred(found: Mapping[Split, Prediction], objective: Objective) -> Iterator[Split]:
-    """Yield the splits in the order to try them; of those that are about as fast as the fastest
-    comes the one that moves least.
+def preferred(found: Mapping[Key, Prediction], objective: Objective) -> Iterator[Key]:
+    """Yield what was predicted in the order to try it; of those that are about as fast as the
+    fastest comes the one that moves least.
     """
-    rest = sorted(found, key=lambda split: rank(found[split], objective))
+    rest = sorted(found, key=lambda one: rank(found[one], objective))
     while rest:
         best = rest[0]
         if objective == "time":
             slowest_s = (1 + CLOSE_FRACTION) * found[best].step_s
-            close = [split for split in rest if found[split].step_s <= slowest_s]
-            best = min(close, key=lambda split: (_moved_bytes(found[split]), found[split].step_s))
+            close = [one for one in rest if found[one].step_s <= slowest_s]
+            best = min(close, key=lambda one: (_moved_bytes(found[one]), found[one].step_s))
         yield best
         rest.remove(best)
 
 
 def _moved_bytes(prediction: Prediction) -> int:
-    return prediction.bytes_read + prediction.bytes_written
+    on_disk = prediction.bytes_read + prediction.bytes_written
+    return on_disk + prediction.bytes_to_device + prediction.bytes_from_device
 
 
 def _fits(step: Level[Work], arena_bytes: int) -> bool:
