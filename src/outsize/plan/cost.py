@@ -155,7 +155,7 @@ class _MatmulTable:
 def _between(points: Sequence[tuple[float, float]], place: float) -> float:
     """Interpolate between neighbouring points; beyond the ends the last value holds."""
     for (left, low), (right, high) in pairwise(points):
-        if place <= right:
+        if left < right and place <= right:  # matrices of one size may differ in shape
             fraction = max(0.0, (place - left) / (right - left))
             return low + fraction * (high - low)
     return points[-1][1]

@@ -70,9 +70,13 @@ def make_layouts(
 
 def candidate(layout: Layout, profile: Profile, options: TrainOptions) -> Candidate:
     """Return what the planner may make of a layout that was profiled."""
+    # Keeping is not always timed; it never takes longer than computing again.
+    as_recomputed = {
+        (name, True): cost for (name, keeps), cost in profile.costs.items() if not keeps
+    }
     return Candidate(
         layout=layout,
-        costs=profile.costs,
+        costs=as_recomputed | profile.costs,
         fixed_bytes=profile.fixed_bytes + slack_bytes(layout, profile),
         chooses_keeping=options.activations == "auto" and profile.keeps_products,
     )

@@ -7,6 +7,7 @@ so that a later plan need not measure again.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from outsize.errors import MachineError
 from outsize.plan.cost import CostModel, temporaries_bytes
 from outsize.plan.layout import Layout
 from outsize.plan.simulate import Costs
@@ -47,7 +48,11 @@ def expected_profile(
         blocks: what each block computes.
         machine: the machine.
         processor: its processor that computes: the host's, or its accelerator's.
+
+    Raises:
+        MachineError: nothing is known of products in the step's dtype.
     """
+    _check_dtype(layout, machine, processor)
     model = CostModel(model=layout.model, blocks=blocks, processor=processor)
     temporaries = temporaries_bytes(layout.model, layout.workload, keeps=False)
     return Profile(
@@ -57,3 +62,14 @@ def expected_profile(
         fixed_bytes=machine.baseline_bytes + temporaries,
         baseline_bytes=machine.baseline_bytes,
     )
+
+
+def _check_dtype(layout: Layout, machine: MachineProfile, processor: Processor) -> None:
+    asked = layout.workload.dtype
+    known = sorted({rate.dtype for rate in processor.matmul})
+    if asked not in known:
+        raise MachineError(
+            f"The profile of {machine.name} has no rates of {asked} products for {processor.name}, "
+            f"only of {' and '.join(known)}; use --dtype {known[0]}, or a profile that "
+            "`outsize probe` measured."
+        )

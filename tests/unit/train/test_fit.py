@@ -89,3 +89,23 @@ def test_micro_batches_and_a_span_that_is_there_already():
     assert [one.workload.micro_batch_rows for one in layouts] == [8, 4, 2, 1]
     assert {one.span_elements for one in layouts} == {512}
     assert isinstance(candidate(LAYOUT, make_profile(LAYOUT), make_options()), Candidate)
+
+
+@pytest.mark.parametrize("activations", ["keep", "offload"])
+def test_blocks_that_were_only_timed_computing_again_can_be_told_to_keep(activations):
+    """Keeping is not timed where it would have exceeded the budget, or where there is nothing to
+    keep; what it costs is then no less than computing again.
+    """
+    whole = make_profile(LAYOUT)
+    half = replace(
+        whole,
+        costs={key: cost for key, cost in whole.costs.items() if not key[1]},
+        keeps_products=False,
+    )
+    options = make_options(activations=activations)
+    layout = replace(LAYOUT, keeping_blocks=4, pins_products=activations == "keep")
+    one = candidate(layout, half, options)
+    budget_bytes = one.fixed_bytes + sum(layout.region_bytes.values())
+    prediction = choose((one,), budget_bytes, MACHINE).planned.prediction
+    slow = choose((candidate(layout, whole, options),), budget_bytes, MACHINE).planned.prediction
+    assert prediction.step_s > slow.step_s
