@@ -70,7 +70,7 @@ def describe(
         model=str(outline.options.model),
         num_elements=layout.model.num_elements,
         machine=outline.machine.name,
-        machine_from=_machine_from(outline.machine),
+        machine_from=machine_from(outline.machine),
         layers_from=_layers_from(outline.profile),
         objective=outline.options.objective,
         dtype=workload.dtype,
@@ -202,7 +202,8 @@ def steps_of_tokens(
     return Steps(count=max(1, math.ceil(epochs * tokens / tokens_per_step)), known_from=known_from)
 
 
-def _machine_from(machine: MachineProfile) -> str:
+def machine_from(machine: MachineProfile) -> str:
+    """Return where a machine's rates come from, in words."""
     if machine.measured_at is None:
         return "the catalogue"
     return f"measured {machine.measured_at[:16].replace('T', ' ')} UTC"

@@ -3,7 +3,7 @@
 from outsize.plan.outlook import Gain
 from outsize.plan.roles import Activations
 from outsize.quantities import format_bytes, format_seconds
-from outsize.train.plan_result import PlanResult, Totals
+from outsize.train.plan_result import DevicePlan, PlanResult, Totals
 
 Row = tuple[str, str]
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -28,6 +28,7 @@ def plan_rows(result: PlanResult) -> tuple[Row, ...]:
         ("  at most", f"{format_bytes(result.everything_bytes)} would hold everything"),
         ("disk peak", f"{format_bytes(predicted.disk)} of {format_bytes(budget.disk)}"),
         ("  of that", _roles(result.disk_bytes)),
+        *_device(result.device),
         *_lanes(result),
         ("commits", "every step" if result.commits_every_step else commits),
         *_total(result.total),
@@ -48,6 +49,25 @@ def _roles(sizes: dict[str, int]) -> str:
     """Name roles with their sizes; a line never breaks between a number and its unit."""
     return ", ".join(
         f"{role} {format_bytes(size).replace(' ', NO_BREAK)}" for role, size in sizes.items()
+    )
+
+
+def _device(device: DevicePlan | None) -> tuple[Row, ...]:
+    if device is None:
+        return ()
+    predicted, budget = map(format_bytes, (device.predicted_peak_bytes, device.budget_bytes))
+    copies = ", ".join(
+        f"{format_bytes(size)} {way} in {format_seconds(seconds)}"
+        for way, size, seconds in (
+            ("to it", device.predicted_bytes_to_device, device.predicted_to_device_s),
+            ("back", device.predicted_bytes_from_device, device.predicted_from_device_s),
+        )
+    )
+    return (
+        ("device peak", f"{predicted} of {budget}, {device.name}"),
+        ("  of that", _roles(device.device_bytes)),
+        ("  copies", f"{copies}; the optimizer runs on the {device.update_on}"),
+        ("  note", "runs do not use accelerators yet; this is what one would do"),
     )
 
 

@@ -34,6 +34,7 @@ from outsize.train.describe import (
 )
 from outsize.train.explain import plan_rows
 from outsize.train.fit import candidate, make_layouts
+from outsize.train.foresee_device import foresee_device
 from outsize.train.kept_profiles import kept_profile
 from outsize.train.options import PlanOptions, TrainOptions
 from outsize.train.plan_result import FrontierPoint, PlanResult
@@ -73,6 +74,12 @@ def foresee(options: PlanOptions, on_event: OnEvent) -> PlanResult:
         data = None if options.data is None else estimate_tokens(options.data)
     machine = _machine(options, on_event)
     budget = _budget(options, machine)
+    if machine.accelerator is not None:
+        with phase("plan", on_event):
+            other, steps = _other_bytes(options, data), _steps(options, data)
+            result = foresee_device(options, known, machine, budget, other, steps)
+        on_event(Planned(rows=plan_rows(result)))
+        return result
     with phase("plan", on_event):
         planner = Planner(options, known, machine, chosen_span)
         shape, choice = planner.choose(budget, _other_bytes(options, data))

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from outsize.plan.outlook import Gain
 from outsize.plan.roles import Activations
 from outsize.plan.search import Objective
-from outsize.results import LimitedBy, TierBytes
+from outsize.results import TierBytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,35 @@ class FrontierPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePlan:
+    """The tier above the host, on a machine that has an accelerator.
+
+    Attributes:
+        name: of the accelerator.
+        budget_bytes: its memory.
+        predicted_peak_bytes: the most that is taken of it.
+        device_bytes: that peak by role.
+        update_on: where the optimizer's arithmetic runs.
+        predicted_to_device_s: busy seconds of copies from host memory in one step.
+        predicted_from_device_s: busy seconds of copies to host memory.
+        predicted_host_update_s: busy seconds of the optimizer on the host.
+        predicted_bytes_to_device: bytes that are copied from host memory in one step.
+        predicted_bytes_from_device: bytes that are copied to it.
+    """
+
+    name: str
+    budget_bytes: int
+    predicted_peak_bytes: int
+    device_bytes: dict[str, int]
+    update_on: Literal["device", "host"]
+    predicted_to_device_s: float
+    predicted_from_device_s: float
+    predicted_host_update_s: float
+    predicted_bytes_to_device: int
+    predicted_bytes_from_device: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanResult:
     """What a training run would do; no weight was loaded for it.
 
@@ -92,6 +121,7 @@ class PlanResult:
         limited_by: the lane that is busy longest.
         commits_every_step: whether every step is durable without an extra write.
         commit_seconds: otherwise at most about so much work is lost.
+        device: the accelerator's part; None on a machine without one.
         total: the whole run; None when the number of steps is not known.
         gains: what more of something would buy.
         frontier: the best plans at growing budgets; empty when not asked for.
@@ -126,10 +156,11 @@ class PlanResult:
     predicted_exposed_io_s: float
     predicted_bytes_read: int
     predicted_bytes_written: int
-    limited_by: LimitedBy
+    limited_by: str
     commits_every_step: bool
     commit_seconds: float
     total: Totals | None
+    device: DevicePlan | None = None
     gains: tuple[Gain, ...] = ()
     frontier: tuple[FrontierPoint, ...] = ()
     plan: str
