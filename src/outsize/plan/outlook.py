@@ -77,8 +77,8 @@ def frontier(
         on_point: told the number of the point, from 1, and of how many, before each.
     """
     least_bytes = smallest_budget_bytes(candidates)
-    everything_bytes = max(everything_bytes(one) for one in candidates)
-    last_bytes = max(least_bytes, min(most_bytes, everything_bytes))
+    of_interest_bytes = min(most_bytes, max(everything_bytes(one) for one in candidates))
+    last_bytes = max(least_bytes, of_interest_bytes)
     factor = (last_bytes / least_bytes) ** (1 / (_NUM_POINTS - 1))
     for index in range(_NUM_POINTS):
         on_point(index + 1, _NUM_POINTS)

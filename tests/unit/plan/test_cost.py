@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from decoders import make_blocks, make_decoder, processor
@@ -124,7 +125,7 @@ def test_every_machine_can_be_planned_for(machine) -> None:
 def test_more_tokens_never_take_less_time(machine, dtype: str) -> None:
     for grow in (lambda n: workload(n, 128, dtype), lambda n: workload(1, 64 * n, dtype)):
         found = [costs(grow(2**power), machine.host) for power in range(7)]
-        for less, more in zip(found, found[1:], strict=False):
+        for less, more in pairwise(found):
             for key in less:
                 assert more[key].forward_s >= less[key].forward_s
                 assert more[key].backward_s > less[key].backward_s
