@@ -9,7 +9,6 @@ nothing executes three tiers yet.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 from outsize.plan.actions import Acquire, Action, Tier, WriteBack, format_actions
 from outsize.plan.build import DEVICE_HOST, HOST_DISK, placed_list, resident_rooms, steady_list
@@ -19,7 +18,7 @@ from outsize.plan.level import RESIDENT_ONLY, USUAL_SPLIT, Level, Split
 from outsize.plan.memory import Placement
 from outsize.plan.residency import DoesNotFitError
 from outsize.plan.schedule import UpdateOn
-from outsize.plan.search import Objective, preferred
+from outsize.plan.search import CLOSE_FRACTION, Objective, preferred, rank
 from outsize.plan.simulate import Costs, Prediction, simulate
 from outsize.plan.verify import verify_steady
 from outsize.spec.machine import Lanes
@@ -30,11 +29,6 @@ _FIRST_SPLITS = (_SPREAD, _SPREAD)
 _OTHER_SPLITS = ((USUAL_SPLIT, _SPREAD), (_SPREAD, USUAL_SPLIT))
 """Of device and host. On twelve shapes of 1 to 70 B parameters, on machines of the catalogue, the
 best of these is as good as the best of all 16 pairs of four splits; the first alone is within 5 %.
-"""
-
-_HOPELESS = 1.05
-"""Where one place for the updates takes this many times as long as the other with the first splits,
-it is not tried with the others.
 """
 
 _EXPOSED_FRACTION = 0.005
@@ -103,14 +97,20 @@ def plan_tiers(
         second for 1 B in spans of 16 Mi; half of it goes into offsets.
     """
     planner = _Planner(layout, device_bytes, host_bytes, machine, costs)
-    found = planner.predictions()
-    last_resorts = (_Try(on, RESIDENT_ONLY, RESIDENT_ONLY) for on in _UPDATE_ON)
-    for one in dict.fromkeys((*preferred(found, objective), *last_resorts)):
-        try:
-            return planner.plan(one)
-        except DoesNotFitError as error:
-            planner.failed.append(error)
-    raise _most_useful(planner.failed)
+    found = planner.predictions(objective)
+    steps: dict[UpdateOn, TieredStep] = {}
+    for one in preferred(found, objective):
+        # A prediction without gaps is hopeful: with them, the other side may be better.
+        hopeful = all(_is_better(found[one], s.prediction, objective) for s in steps.values())
+        if one.update_on not in steps and hopeful:
+            steps |= planner.plan(one)
+    for on in _UPDATE_ON:
+        if not steps:
+            steps |= planner.plan(_Try(on, RESIDENT_ONLY, RESIDENT_ONLY))
+    if not steps:
+        raise _most_useful(planner.failed)
+    predictions = {on: step.prediction for on, step in steps.items()}
+    return steps[next(preferred(predictions, objective))]
 
 
 def estimate_tiers(
@@ -165,20 +165,25 @@ class _Planner:
         """Predict, as if regions could lie without gaps, updates on either side."""
         return self._predict([_Try(on, *_FIRST_SPLITS) for on in _UPDATE_ON])
 
-    def predictions(self) -> dict[_Try, Prediction]:
-        """Predict what may be the best."""
+    def predictions(self, objective: Objective) -> dict[_Try, Prediction]:
+        """Predict either side, and other splits on the better one."""
         found = self.first_predictions()
         if not found:
             return found
-        fastest = min(found.values(), key=lambda prediction: prediction.step_s)
-        if fastest.exposed_io_s < _EXPOSED_FRACTION * fastest.step_s:
+        best = next(preferred(found, objective))
+        if found[best].exposed_io_s < _EXPOSED_FRACTION * found[best].step_s:
             return found
-        slowest_s = _HOPELESS * fastest.step_s
-        hopeful = [one.update_on for one, p in found.items() if p.step_s < slowest_s]
-        others = product(hopeful, _OTHER_SPLITS)
-        return found | self._predict([_Try(on, *splits) for on, splits in others])
+        return found | self._predict([_Try(best.update_on, *splits) for splits in _OTHER_SPLITS])
 
-    def plan(self, one: _Try) -> TieredStep:
+    def plan(self, one: _Try) -> dict[UpdateOn, TieredStep]:
+        """Return the plan of a try by its side; nothing when it does not fit."""
+        try:
+            return {one.update_on: self._plan(one)}
+        except DoesNotFitError as error:
+            self.failed.append(error)
+            return {}
+
+    def _plan(self, one: _Try) -> TieredStep:
         """Return the verified plan of a try.
 
         Raises:
@@ -236,6 +241,10 @@ class _Planner:
         return simulate(
             steady, self._layout, self._machine, self._costs, repeats=True, update_on=update_on
         )
+
+
+def _is_better(one: Prediction, other: Prediction, objective: Objective) -> bool:
+    return rank(one, objective)[0] < rank(other, objective)[0] * (1 - CLOSE_FRACTION)
 
 
 def _commit_bytes(
