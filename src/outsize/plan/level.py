@@ -89,10 +89,14 @@ class Level(Generic[Step]):
         resident_bytes = max(self.least_bytes, int(room_bytes * (1 - split.reserve)))
         if resident_bytes > room_bytes:
             raise DoesNotFitError(self.least_bytes, self._tier)
-        stays = self._resident(resident_bytes, frozenset())
-        spread = self._spread(stays) if split.spread else frozenset()
-        if spread:
-            stays = self._resident(resident_bytes, spread)
+        try:
+            stays = self._resident(resident_bytes, frozenset())
+            spread = self._spread(stays) if split.spread else frozenset()
+            if spread:
+                stays = self._resident(resident_bytes, spread)
+        except DoesNotFitError as error:
+            needed_bytes = error.needed_bytes + room_bytes - resident_bytes
+            raise DoesNotFitError(needed_bytes, self._tier) from error
         found = overlap_transfers(
             (*stays, *self._made),
             len(self.work),
@@ -112,7 +116,11 @@ class Level(Generic[Step]):
         if self.least_bytes > arena_bytes:
             raise DoesNotFitError(self.least_bytes, self._tier)
         for _ in range(_SHRINK_ROUNDS):
-            placement = place(self.stays(room_bytes, split), len(self.work))
+            try:
+                placement = place(self.stays(room_bytes, split), len(self.work))
+            except DoesNotFitError as error:
+                needed_bytes = error.needed_bytes + arena_bytes - room_bytes
+                raise DoesNotFitError(needed_bytes, self._tier) from error
             overrun_bytes = placement.arena_bytes - arena_bytes
             if overrun_bytes <= 0:
                 return placement
@@ -135,12 +143,7 @@ class Level(Generic[Step]):
             return region in permanent or (products and role(region) == "products")
 
         sizes = self.layout.region_bytes
-        try:
-            return steady_stays(
-                self._slots, sizes, resident_bytes, pinned, self._below, self._patience
-            )
-        except DoesNotFitError as error:
-            raise DoesNotFitError(error.needed_bytes, self._tier) from error
+        return steady_stays(self._slots, sizes, resident_bytes, pinned, self._below, self._patience)
 
     def _spread(self, stays: Sequence[Stay]) -> frozenset[str]:
         """Return as many durable regions as never come from below, evenly spread over the step.

@@ -130,19 +130,19 @@ def _predictions(
     Raises:
         DoesNotFitError: none is possible.
     """
-    failed = None
+    failed: list[DoesNotFitError] = []
     found: dict[tuple[Stay, ...], tuple[Split, Prediction]] = {}
     for split in _SPLITS:
         try:
             stays = step.stays(arena_bytes, split)
         except DoesNotFitError as error:
-            failed = error
+            failed.append(error)
             continue
         if stays not in found:
             actions = steady_list(step.work, stays)
             found[stays] = split, simulate(actions, step.layout, machine, costs, repeats=True)
-    if failed is not None and not found:
-        raise failed
+    if not found:
+        raise min(failed, key=lambda error: error.needed_bytes)
     return dict(found.values())
 
 
