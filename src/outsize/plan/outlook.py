@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from outsize.plan.choose import Candidate, Choice, choose, estimate, smallest_budget_bytes
 from outsize.plan.residency import DoesNotFitError
-from outsize.plan.search import Objective
+from outsize.plan.search import Objective, whole_arena_bytes
 from outsize.spec.machine import Lanes
 
 MORE_MEMORY_BYTES = 2**30
@@ -96,7 +96,7 @@ def everything_bytes(one: Candidate) -> int:
     layout = one.layout
     if one.chooses_keeping:
         layout = replace(layout, keeping_blocks=layout.num_blocks)
-    return one.fixed_bytes + sum(layout.region_bytes.values())
+    return one.fixed_bytes + whole_arena_bytes(layout)
 
 
 def _tokens_per_s(

@@ -94,6 +94,12 @@ def smallest_arena_bytes(layout: Layout, precision_bytes: int = 2**20) -> int:
     return -(-high // PAGE_BYTES) * PAGE_BYTES
 
 
+def whole_arena_bytes(layout: Layout) -> int:
+    """Return an arena from which on nothing has to move."""
+    step = _host_level(layout, train_step(layout))
+    return step.fit(sum(layout.region_bytes.values()), RESIDENT_ONLY).arena_bytes
+
+
 def plan_evaluation(layout: Layout, arena_bytes: int) -> tuple[Action, ...]:
     """Return the verified list of one evaluation of a step's rows, which starts and ends with an
     empty arena.
