@@ -6,6 +6,7 @@ versions of the libraries. A plan that finds such a file says the same as the ru
 damaged counts as none.
 """
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -81,7 +82,8 @@ def keep_profile(
         temporary.write_text(json.dumps(to_json(kept), indent=1))
         temporary.replace(path)
     except OSError:
-        return
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _at_best(profile: Profile, before: Profile | None) -> Profile:
@@ -99,9 +101,11 @@ def _at_best(profile: Profile, before: Profile | None) -> Profile:
 def kept_profile(layout: Layout, fingerprint: str | None, threads: int | None) -> Profile | None:
     """Return what was measured for the same step on the same machine; None when nothing was."""
     path = _path(layout, fingerprint, threads)
-    if path is None or not path.is_file() or path.stat().st_size > _MOST_BYTES:
+    if path is None:
         return None
     try:
+        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+            return None
         kept = from_json(_Kept, json.loads(path.read_bytes()))
         costs = {
             (one.signature, _flag(one.keeps)): LayerCost(
@@ -113,8 +117,9 @@ def kept_profile(layout: Layout, fingerprint: str | None, threads: int | None) -
         keeps_products = _flag(kept.keeps_products)
     except (OSError, ValueError, RecordError, RecursionError):
         return None
-    whole = all((layer.signature, False) in costs for layer in layout.model.layers)
-    if kept.format != _FORMAT or not whole:
+    signatures = {layer.signature for layer in layout.model.layers}
+    whole = all((name, keeps) in costs for name in signatures for keeps in (False, keeps_products))
+    if kept.format != _FORMAT or not whole or kept.baseline_bytes > kept.fixed_bytes:
         return None
     return Profile(
         costs=costs,
