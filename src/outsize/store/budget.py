@@ -34,9 +34,10 @@ def host_limits(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup"
     """Read what is free on the machine and in every memory control group above this process."""
     free_bytes, source = _available_bytes(proc), "machine"
     tightest: int | None = None
-    for group, limit_file, usage_file, cache_key in _groups(proc, cgroup):
-        limit = _number(group / limit_file)
-        if limit is None or limit >= _UNLIMITED_BYTES:
+    for group, limit_files, usage_file, cache_key in _groups(proc, cgroup):
+        limits = [_number(group / name) for name in limit_files]
+        limit = min((n for n in limits if n is not None), default=_UNLIMITED_BYTES)
+        if limit >= _UNLIMITED_BYTES:
             continue
         tightest = limit if tightest is None else min(tightest, limit)
         used = (_number(group / usage_file) or 0) - _reclaimable_bytes(group, cache_key)
@@ -45,15 +46,19 @@ def host_limits(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup"
     return HostLimits(free_bytes=max(0, free_bytes), limit_bytes=tightest, source=source)
 
 
-def _groups(proc: Path, cgroup: Path) -> Iterator[tuple[Path, str, str, str]]:
-    """Yield each memory group from this process up to the root, with its file names."""
+def _groups(proc: Path, cgroup: Path) -> Iterator[tuple[Path, tuple[str, ...], str, str]]:
+    """Yield each memory group from this process up to the root, with its file names.
+
+    A process above `memory.high` is held up until pages are free, so that is a limit too.
+    """
+    names: tuple[tuple[str, ...], str, str]
     for line in _text(proc / "self" / "cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            names = (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file")
             root = cgroup / "memory"
         elif not controllers:
-            names = ("memory.max", "memory.current", "inactive_file")
+            names = (("memory.max", "memory.high"), "memory.current", "inactive_file")
             root = cgroup / "unified" if (cgroup / "unified").is_dir() else cgroup
         else:
             continue

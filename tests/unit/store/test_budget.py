@@ -90,6 +90,39 @@ def test_the_smallest_limit_and_the_least_free_may_be_of_two_groups(machine):
     assert found.source == str(made.cgroup / "outer")
 
 
+def test_a_childs_looser_limit_does_not_widen_its_parents(machine):
+    made = machine("0::/outer/inner\n")
+    outer = made.group("outer", memory_max=2 * GIB, memory_current=GIB)
+    made.group("outer/inner", memory_max=6 * GIB, memory_current=GIB // 2)
+    expected = HostLimits(free_bytes=GIB, limit_bytes=2 * GIB, source=str(outer))
+    assert made.limits() == expected
+
+
+def test_version_1_is_nested_too(machine):
+    made = machine("5:memory:/outer/inner\n")
+    outer = made.group("memory/outer", memory_limit_in_bytes=2 * GIB, memory_usage_in_bytes=GIB)
+    made.group("memory/outer/inner", memory_limit_in_bytes=6 * GIB, memory_usage_in_bytes=GIB // 2)
+    expected = HostLimits(free_bytes=GIB, limit_bytes=2 * GIB, source=str(outer))
+    assert made.limits() == expected
+
+
+@pytest.mark.parametrize(("high", "limit"), [(GIB, GIB), (4 * GIB, 3 * GIB), ("max", 3 * GIB)])
+def test_a_group_is_not_filled_beyond_where_the_kernel_slows_it_down(machine, high, limit):
+    """Above `memory.high` a process is not killed, but it is held up by reclaim."""
+    made = machine("0::/app\n")
+    made.group("app", memory_max=3 * GIB, memory_high=high, memory_current=GIB // 2)
+    found = made.limits()
+    assert (found.free_bytes, found.limit_bytes) == (limit - GIB // 2, limit)
+
+
+def test_a_group_may_have_a_high_mark_alone(machine):
+    made = machine("0::/app/worker\n")
+    app = made.group("app", memory_max="max", memory_high=2 * GIB, memory_current=GIB)
+    made.group("app/worker", memory_max="max", memory_high="max", memory_current=GIB)
+    expected = HostLimits(free_bytes=GIB, limit_bytes=2 * GIB, source=str(app))
+    assert made.limits() == expected
+
+
 def test_the_machine_may_be_tighter_than_the_group(machine):
     made = machine("0::/app\n")
     made.group("app", memory_max=12 * GIB, memory_current=0)
