@@ -44,6 +44,7 @@ class Level(Generic[Step]):
 
     Attributes:
         work: the list; each action is one slot of the stays.
+        slots: what each of them touches on the tier.
         least_bytes: what the largest action touches; no arena below it is enough.
     """
 
@@ -72,7 +73,7 @@ class Level(Generic[Step]):
         self.layout = layout
         self.work = work
         self.least_bytes = largest_slot_bytes(slots, layout.region_bytes)
-        self._slots = slots
+        self.slots = slots
         self._tier = tier
         self._below = below
         self._outlasts = outlasts
@@ -143,7 +144,7 @@ class Level(Generic[Step]):
             return region in permanent or (products and role(region) == "products")
 
         sizes = self.layout.region_bytes
-        return steady_stays(self._slots, sizes, resident_bytes, pinned, self._below, self._patience)
+        return steady_stays(self.slots, sizes, resident_bytes, pinned, self._below, self._patience)
 
     def _spread(self, stays: Sequence[Stay]) -> frozenset[str]:
         """Return as many durable regions as never come from below, evenly spread over the step.
@@ -151,7 +152,7 @@ class Level(Generic[Step]):
         Each of them is used once in a step, so which of them stay makes no difference to the bytes
         that move, but traffic that comes evenly hides better than traffic all at once.
         """
-        used = (u.region for slot in self._slots for u in slot if is_durable(u.region))
+        used = (u.region for slot in self.slots for u in slot if is_durable(u.region))
         durable = tuple(dict.fromkeys(used))
         fetched = {s.region for s in stays if s.fetch and not s.permanent and is_durable(s.region)}
         count = len(durable) - len(fetched)
