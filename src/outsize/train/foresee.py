@@ -5,6 +5,7 @@ plans again with its real layers and rows (`planning.py`); where they were measu
 machine, both say the same.
 """
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,10 +72,11 @@ def foresee(options: PlanOptions, on_event: OnEvent) -> PlanResult:
         raise UsageError("A plan needs a MODEL; `outsize plan train --help` shows examples.")
     with phase("headers", on_event):
         known = know_model(options.model)
-        data = None if options.data is None else estimate_tokens(options.data)
+        data = None if options.data is None else _estimate(options, options.data)
     machine = _machine(options, on_event)
     budget = _budget(options, machine)
     if machine.accelerator is not None:
+        _refuse_frontier(options, machine)
         with phase("plan", on_event):
             other, steps = _other_bytes(options, data), _steps(options, data)
             result = foresee_device(options, known, machine, budget, other, steps)
@@ -189,6 +191,22 @@ def _resumed(options: PlanOptions) -> tuple[PlanOptions, int | None]:
     return replace(merged, model=str(folder / "model")), span_of_run(folder)
 
 
+def _estimate(options: PlanOptions, data: str) -> TokenEstimate:
+    """Return about how many tokens are trained on."""
+    found = estimate_tokens(data, text_field=options.text_field)
+    if found.tokens is None:
+        return found
+    return replace(found, tokens=round(found.tokens * (1 - options.evaluation_fraction)))
+
+
+def _refuse_frontier(options: PlanOptions, machine: MachineProfile) -> None:
+    if options.frontier or options.chart is not None:
+        raise UsageError(
+            f"--frontier and --chart do not know machines with an accelerator such as "
+            f"{machine.name} yet; leave them out, or name a machine without one."
+        )
+
+
 def _machine(options: PlanOptions, on_event: OnEvent) -> MachineProfile:
     machine = (
         known_machine(_place(options), on_event)
@@ -209,12 +227,18 @@ def _place(options: PlanOptions) -> Path:
 def _budget(options: PlanOptions, machine: MachineProfile) -> TierBytes:
     if options.machine is None:
         host_bytes = options.memory_bytes or host_budget_bytes(None)
-        free_bytes = free_disk_bytes(_place(options))
+        free_bytes = _free_disk_bytes(options)
     else:
         host_bytes = options.memory_bytes or machine.host.memory_bytes
         free_bytes = machine.disk.free_bytes
     disk_bytes = free_bytes if options.disk_bytes is None else options.disk_bytes
     return TierBytes(host=host_bytes, disk=min(disk_bytes, free_bytes))
+
+
+def _free_disk_bytes(options: PlanOptions) -> int:
+    if options.resume is not None:
+        return free_disk_bytes(Path(options.resume))
+    return shutil.disk_usage(_place(options)).free  # what lies around the new folder is not its own
 
 
 def _other_bytes(options: PlanOptions, data: TokenEstimate | None) -> dict[str, int]:
