@@ -41,7 +41,7 @@ from outsize.train.options import PlanOptions, TrainOptions
 from outsize.train.plan_result import FrontierPoint, PlanResult
 from outsize.train.profiled import Profile, expected_profile
 from outsize.train.remedies import no_plan
-from outsize.train.run_folder import merged_options, span_of_run
+from outsize.train.run_folder import merged_options, span_of_run, steps_of_run
 from outsize.train.state_file import all_extents, plan_lists
 
 _TOKENIZER_BYTES = 4 * 2**20
@@ -72,7 +72,7 @@ def foresee(options: PlanOptions, on_event: OnEvent) -> PlanResult:
         raise UsageError("A plan needs a MODEL; `outsize plan train --help` shows examples.")
     with phase("headers", on_event):
         known = know_model(options.model)
-        data = None if options.data is None else _estimate(options, options.data)
+        data = _estimate(options)
     machine = _machine(options, on_event)
     budget = _budget(options, machine)
     if machine.accelerator is not None:
@@ -191,9 +191,13 @@ def _resumed(options: PlanOptions) -> tuple[PlanOptions, int | None]:
     return replace(merged, model=str(folder / "model")), span_of_run(folder)
 
 
-def _estimate(options: PlanOptions, data: str) -> TokenEstimate:
-    """Return about how many tokens are trained on."""
-    found = estimate_tokens(data, text_field=options.text_field)
+def _estimate(options: PlanOptions) -> TokenEstimate | None:
+    """Return about how many tokens are trained on; None without data, or where a run goes on with
+    the rows that it has.
+    """
+    if options.data is None or options.resume is not None:
+        return None
+    found = estimate_tokens(options.data, text_field=options.text_field)
     if found.tokens is None:
         return found
     return replace(found, tokens=round(found.tokens * (1 - options.evaluation_fraction)))
@@ -275,6 +279,8 @@ def _outline(
 def _steps(options: PlanOptions, data: TokenEstimate | None) -> Steps | None:
     if options.steps is not None:
         return Steps(count=options.steps, known_from="asked for")
+    if options.resume is not None:
+        return Steps(count=steps_of_run(Path(options.resume)), known_from="as the run began")
     if data is None or data.tokens is None:
         return None
     return steps_of_tokens(

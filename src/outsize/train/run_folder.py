@@ -163,9 +163,10 @@ def merged_options(path: Path, asked: Options) -> Options:
             result.
     """
     stored = read_options(path)
+    names = [field.name for field in dataclasses.fields(TrainOptions)]
     differing = [
         f"  {name}: the run has {getattr(stored, name)!r}, asked is {getattr(asked, name)!r}"
-        for name in sorted(asked.given - _FREE_TO_CHANGE)
+        for name in sorted((asked.given & set(names)) - _FREE_TO_CHANGE)
         if getattr(asked, name) != getattr(stored, name)
     ]
     if differing:
@@ -174,7 +175,7 @@ def merged_options(path: Path, asked: Options) -> Options:
             + "\n".join(differing)
             + "\nLeave them out to go on as it was, or start a new run with --output."
         )
-    kept = {f.name: getattr(stored, f.name) for f in dataclasses.fields(TrainOptions)}
+    kept = {name: getattr(stored, name) for name in names}
     changed = {name: getattr(asked, name) for name in asked.given & _FREE_TO_CHANGE}
     return dataclasses.replace(asked, **{**kept, **changed})
 
@@ -185,7 +186,16 @@ def span_of_run(path: Path) -> int:
     Raises:
         RunError: as `read_run`.
     """
-    return int(read_run(path)["layout"]["span_elements"])
+    return int(_fact(path, "layout", "span_elements"))
+
+
+def steps_of_run(path: Path) -> int:
+    """Return the steps that a run was started for.
+
+    Raises:
+        RunError: as `read_run`.
+    """
+    return int(_fact(path, "num_steps"))
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -215,8 +225,21 @@ def read_options(path: Path) -> TrainOptions:
     Raises:
         RunError: as `read_run`.
     """
-    content = read_run(path)
-    values = content["options"]
-    values["given"] = frozenset(values["given"])
-    values["micro_batch_size"] = content["layout"]["workload"]["micro_batch_rows"]
-    return TrainOptions(**values)
+    values = _fact(path, "options")
+    given = frozenset(_fact(path, "options", "given"))
+    rows = _fact(path, "layout", "workload", "micro_batch_rows")
+    return TrainOptions(**{**values, "given": given, "micro_batch_size": rows})
+
+
+def _fact(path: Path, *keys: str) -> Any:
+    """Return one entry of `run.json`."""
+    value: Any = read_run(path)
+    try:
+        for key in keys:
+            value = value[key]
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"{path / 'run.json'} does not say how the run was started: "
+            "it was changed, or written by another version of Outsize."
+        ) from error
+    return value
