@@ -5,16 +5,19 @@ for one that is only thought about.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from outsize.plan.actions import Action
 from outsize.plan.choose import Choice
 from outsize.plan.layout import Layout
 from outsize.plan.outlook import Gain, everything_bytes
 from outsize.plan.roles import activations, peak_by_role, prefetch_bytes
+from outsize.plan.simulate import Prediction
 from outsize.plan.step_plan import StepPlan
 from outsize.plan.traffic import run_bytes
 from outsize.results import TierBytes
 from outsize.spec.machine import MachineProfile
+from outsize.spec.workload import TrainWorkload
 from outsize.store.store import layout_bytes
 from outsize.train.fit import slack_bytes
 from outsize.train.options import TrainOptions
@@ -73,11 +76,7 @@ def describe(
         machine_from=machine_from(outline.machine),
         layers_from=_layers_from(outline.profile),
         objective=outline.options.objective,
-        dtype=workload.dtype,
-        tokens_per_step=workload.tokens_per_step,
-        micro_batch_size=workload.micro_batch_rows,
-        num_micro_batches=workload.num_micro_batches,
-        max_seq_length=workload.seq_length,
+        **workload_facts(workload),
         span_elements=layout.span_elements,
         activations=activations(planned.plan.steady, layout),
         prefetch_bytes=prefetch_bytes(planned.plan.steady, layout),
@@ -88,15 +87,7 @@ def describe(
         everything_bytes=everything_bytes(outline.choice.candidate),
         host_bytes=host_roles(outline),
         disk_bytes=dict(outline.disk_bytes),
-        predicted_step_s=prediction.step_s,
-        predicted_tokens_per_s=workload.tokens_per_step / prediction.step_s,
-        predicted_compute_s=prediction.compute_s,
-        predicted_read_s=prediction.read_s,
-        predicted_write_s=prediction.write_s,
-        predicted_exposed_io_s=prediction.exposed_io_s,
-        predicted_bytes_read=prediction.bytes_read,
-        predicted_bytes_written=prediction.bytes_written,
-        limited_by=prediction.limited_by,
+        **predicted_facts(prediction, workload),
         commits_every_step=planned.plan.commits_every_step,
         commit_seconds=outline.options.commit_seconds,
         total=_totals(outline),
@@ -104,6 +95,32 @@ def describe(
         frontier=tuple(frontier),
         plan=planned.plan.to_text(),
     )
+
+
+def workload_facts(workload: TrainWorkload) -> dict[str, Any]:
+    """Return what a plan says of its step."""
+    return {
+        "dtype": workload.dtype,
+        "tokens_per_step": workload.tokens_per_step,
+        "micro_batch_size": workload.micro_batch_rows,
+        "num_micro_batches": workload.num_micro_batches,
+        "max_seq_length": workload.seq_length,
+    }
+
+
+def predicted_facts(prediction: Prediction, workload: TrainWorkload) -> dict[str, Any]:
+    """Return what a plan says of its time and traffic."""
+    return {
+        "predicted_step_s": prediction.step_s,
+        "predicted_tokens_per_s": workload.tokens_per_step / prediction.step_s,
+        "predicted_compute_s": prediction.compute_s,
+        "predicted_read_s": prediction.read_s,
+        "predicted_write_s": prediction.write_s,
+        "predicted_exposed_io_s": prediction.exposed_io_s,
+        "predicted_bytes_read": prediction.bytes_read,
+        "predicted_bytes_written": prediction.bytes_written,
+        "limited_by": prediction.limited_by,
+    }
 
 
 def host_roles(outline: Outline) -> dict[str, int]:

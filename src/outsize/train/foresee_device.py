@@ -16,7 +16,7 @@ from outsize.plan.tiers import TieredStep, plan_tiers
 from outsize.results import TierBytes
 from outsize.spec.machine import Accelerator, MachineProfile
 from outsize.train.budgets import disk_refusal
-from outsize.train.describe import Steps, disk_roles, machine_from
+from outsize.train.describe import Steps, disk_roles, machine_from, predicted_facts, workload_facts
 from outsize.train.fit import slack_bytes, span_elements
 from outsize.train.options import PlanOptions
 from outsize.train.plan_result import DevicePlan, PlanResult, Totals
@@ -193,13 +193,9 @@ def _result(
     steps: Steps | None,
     found: _Found,
 ) -> PlanResult:
-    step, layout, profile = found.step, found.layout, found.profile
+    step, layout = found.step, found.layout
     prediction, workload = step.prediction, layout.workload
-    host_bytes = {
-        "libraries": profile.baseline_bytes,
-        "slack": slack_bytes(layout, profile),
-        **peak_by_role((*step.resident, *step.steady), layout, step.host_arena_bytes),
-    }
+    host_bytes = _host_roles(found)
     disk_bytes = disk_roles(layout, (step.steady,), other)
     return PlanResult(
         model=str(options.model),
@@ -208,11 +204,7 @@ def _result(
         machine_from=machine_from(machine),
         layers_from="worked out from the machine's rates",
         objective=options.objective,
-        dtype=workload.dtype,
-        tokens_per_step=workload.tokens_per_step,
-        micro_batch_size=workload.micro_batch_rows,
-        num_micro_batches=workload.num_micro_batches,
-        max_seq_length=workload.seq_length,
+        **workload_facts(workload),
         span_elements=layout.span_elements,
         activations=activations(step.steady, layout),
         prefetch_bytes=prefetch_bytes(step.steady, layout),
@@ -221,23 +213,25 @@ def _result(
             host=sum(host_bytes.values()), disk=sum(disk_bytes.values())
         ),
         everything_bytes=sum(layout.region_bytes.values()) + sum(host_bytes.values()),
-        host_bytes=dict(sorted(host_bytes.items(), key=lambda entry: -entry[1])),
+        host_bytes=host_bytes,
         disk_bytes=disk_bytes,
-        predicted_step_s=prediction.step_s,
-        predicted_tokens_per_s=workload.tokens_per_step / prediction.step_s,
-        predicted_compute_s=prediction.compute_s,
-        predicted_read_s=prediction.read_s,
-        predicted_write_s=prediction.write_s,
-        predicted_exposed_io_s=prediction.exposed_io_s,
-        predicted_bytes_read=prediction.bytes_read,
-        predicted_bytes_written=prediction.bytes_written,
-        limited_by=prediction.limited_by,
+        **predicted_facts(prediction, workload),
         commits_every_step=step.commit_bytes_written == 0,
         commit_seconds=options.commit_seconds,
         total=_totals(options, machine, step, steps),
         device=_device(accelerator, found),
         plan=step.to_text(),
     )
+
+
+def _host_roles(found: _Found) -> dict[str, int]:
+    step, layout, profile = found.step, found.layout, found.profile
+    roles = {
+        "libraries": profile.baseline_bytes,
+        "slack": slack_bytes(layout, profile),
+        **peak_by_role((*step.resident, *step.steady), layout, step.host_arena_bytes),
+    }
+    return dict(sorted(roles.items(), key=lambda entry: -entry[1]))
 
 
 def _device(accelerator: Accelerator, found: _Found) -> DevicePlan:

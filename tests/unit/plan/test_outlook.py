@@ -7,7 +7,7 @@ import pytest
 from decoders import FIXED_BYTES, LANES, cases, make_candidate, make_decoder, range_bytes
 from hypothesis import given, settings
 
-from outsize.plan.choose import Candidate, Choice, smallest_budget_bytes
+from outsize.plan.choose import Candidate, Choice, choose, smallest_budget_bytes
 from outsize.plan.outlook import MORE_DISK_BYTES_PER_S, everything_bytes, frontier, gains
 from outsize.plan.search import Objective
 from outsize.plan.verify import verify_plan
@@ -115,7 +115,14 @@ def test_each_point_is_announced_before_it_is_planned() -> None:
     assert told == [(index, 8) for index in range(1, 9)]
 
 
-def test_everything_is_every_region_with_all_products_kept_where_that_is_free() -> None:
+def test_everything_is_what_a_plan_holds_that_moves_nothing() -> None:
     fixed = replace(ONE, chooses_keeping=False)
-    assert everything_bytes(fixed) == FIXED_BYTES + sum(ONE.layout.region_bytes.values())
-    assert everything_bytes(ONE) == MOST > everything_bytes(fixed)
+    for one in (fixed, ONE):
+        bytes_of_regions = sum(ONE.layout.region_bytes.values())
+        most = everything_bytes(one)
+        choice = choose((one,), most, LANES)
+        assert choice.host_bytes <= most
+        assert choice.planned.prediction.bytes_read + choice.planned.prediction.bytes_written == 0
+        assert most > FIXED_BYTES
+        assert most <= FIXED_BYTES + 3 * bytes_of_regions
+    assert everything_bytes(ONE) >= everything_bytes(fixed)
