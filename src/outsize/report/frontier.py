@@ -1,6 +1,7 @@
 """The frontier of a plan: the fastest plan at each memory size, as a table and as a picture."""
 
 import os
+import warnings
 from pathlib import Path
 
 from rich.console import Console
@@ -19,16 +20,7 @@ def show_frontier(console: Console, result: PlanResult) -> None:
     if not result.frontier:
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in (
-        "memory",
-        "host peak",
-        "step",
-        "tokens/s",
-        "read",
-        "written",
-        "micro",
-        "blocks",
-    ):
+    for heading in _HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     for point in result.frontier:
         table.add_row(
@@ -86,7 +78,8 @@ def draw_frontier(result: PlanResult, path: Path) -> None:
         speed.legend(frameon=False)
     speed.set_ylabel("tokens/s")
     speed.set_ylim(bottom=0)
-    speed.set_title(f"{result.model} on {result.machine}: the fastest plan at each memory size")
+    title = f"{result.model} on {result.machine}: the fastest plan at each memory size"
+    speed.set_title(title, parse_math=False)
     for name, color, values in (
         ("read", "#2a9d5c", [p.bytes_read for p in result.frontier]),
         ("written", "#c8553d", [p.bytes_written for p in result.frontier]),
@@ -103,6 +96,8 @@ def draw_frontier(result: PlanResult, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     try:
-        figure.savefig(path, dpi=150)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # a name that the font has no letters for
+            figure.savefig(path, dpi=150)
     except OSError as error:
         raise UsageError(f"--chart {path} cannot be written: {error.strerror}.") from error
