@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-from outsize.plan.layout import NORM_SPAN_ELEMENTS
 from outsize.plan.simulate import Costs
 from outsize.spec.block import BlockShape
 from outsize.spec.machine import AttentionRate, LayerCost, MatmulRate, Processor
@@ -25,11 +24,18 @@ from outsize.spec.workload import TrainWorkload
 _CALL_S = 1e-3
 """Dispatch of one block's operations, forward; twice that backward."""
 
-_HIDDEN_PASSES = 14.0
-_PRODUCT_PASSES = 2.0
+_HIDDEN_PASSES = 36.0
+_PRODUCT_PASSES = 6.0
 """Elementwise traffic of a block's forward, in passes over its hidden state and over what its
 products return; the backward takes twice as many.
 """
+
+_LOSS_CHUNK_ELEMENTS = 20_000_000
+"""Logits that the head's loss holds at once; as in `ops/loss.py`."""
+
+_LIBRARY_BYTES = 55 * 2**20
+_COMPOSED = frozenset({"gelu_new", "gelu_fast", "quick_gelu"})
+"""Activations that Transformers computes by several operations, each of which keeps its input."""
 
 _HEAD_LOGIT_BYTES = 60
 """Elementwise traffic for each logit, forward and backward."""
@@ -161,33 +167,50 @@ def _between(points: Sequence[tuple[float, float]], place: float) -> float:
     return points[-1][1]
 
 
-def temporaries_bytes(model: ModelSpec, workload: TrainWorkload, keeps: bool) -> int:
+def temporaries_bytes(
+    model: ModelSpec, blocks: Sequence[BlockShape], workload: TrainWorkload
+) -> int:
     """Return about what PyTorch allocates inside the layers of a step: the most that one layer
-    takes, since the heap keeps its pages.
+    takes, since the heap keeps its pages, and the pages of library code that come back.
 
     Args:
         model: the model.
+        blocks: what each block computes.
         workload: of the step.
-        keeps: whether products are kept, and then not allocated again in the backward.
     """
-    tokens, item = workload.micro_batch_tokens, DTYPE_BYTES[workload.dtype]
-    blocks = (
-        _block_temporaries_bytes(layer, model.hidden_size, tokens, item, keeps)
-        for layer in model.layers[1:-1]
+    item = DTYPE_BYTES[workload.dtype]
+    widest = max(
+        (
+            _block_temporaries_bytes(layer, block, model.hidden_size, workload)
+            for layer, block in zip(model.layers[1:-1], blocks, strict=True)
+        ),
+        default=0,
     )
-    head_bytes = min(tokens, 20_000_000 // model.vocab_size + 1) * model.vocab_size * (item + 4)
-    norm_bytes = 4 * min(NORM_SPAN_ELEMENTS, model.vocab_size)
-    return max([head_bytes + norm_bytes, *blocks]) + 16 * 2**20
+    chunk = min(workload.micro_batch_tokens, _LOSS_CHUNK_ELEMENTS // model.vocab_size + 1)
+    head_bytes = int(1.2 * chunk * model.vocab_size * item)
+    return _LIBRARY_BYTES + int(1.05 * max(head_bytes, widest))
 
 
 def _block_temporaries_bytes(
-    layer: LayerSpec, hidden: int, tokens: int, item: int, keeps: bool
+    layer: LayerSpec, block: BlockShape, hidden: int, workload: TrainWorkload
 ) -> int:
+    """What autograd holds of one block at once: twice what its products return and ten hidden
+    states, six fp32 copies of what is normed, an activation that is made of many operations, and
+    the mask of the attention.
+    """
+    tokens, item = workload.micro_batch_tokens, DTYPE_BYTES[workload.dtype]
     shapes = _matrices(layer)
     widths = sum(m for m, _ in shapes)
     largest = max((m * n for m, n in shapes), default=0)
-    saved = 2.0 * widths + 12 * hidden
-    return int(tokens * item * saved) + 2 * largest * item
+    normed = sum(
+        tensor.num_elements
+        for tensor in layer.tensors
+        if len(tensor.shape) == 1 and not tensor.name.endswith("bias")
+    )
+    composed = 4 * block.feed_forward_size if block.activation in _COMPOSED else 0
+    token_bytes = item * (2 * widths + 10 * hidden + composed) + 6 * 4 * normed
+    mask_bytes = 2 * item * workload.micro_batch_rows * workload.seq_length**2
+    return tokens * token_bytes + mask_bytes + item * largest
 
 
 def _matrices(layer: LayerSpec) -> tuple[tuple[int, int], ...]:

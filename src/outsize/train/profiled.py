@@ -54,7 +54,7 @@ def expected_profile(
     """
     _check_dtype(layout, machine, processor)
     model = CostModel(model=layout.model, blocks=blocks, processor=processor)
-    temporaries = temporaries_bytes(layout.model, layout.workload, keeps=False)
+    temporaries = temporaries_bytes(layout.model, blocks, layout.workload)
     return Profile(
         costs=model.costs(layout.workload),
         keeps_products=layout.num_blocks > 0,

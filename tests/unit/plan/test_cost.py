@@ -195,8 +195,10 @@ def test_attention_without_a_rate_is_worked_out_from_products(dtype: str) -> Non
 
 
 def test_temporaries_grow_with_the_micro_batch_and_its_dtype() -> None:
-    sizes = [temporaries_bytes(MODEL, workload(rows, 512), False) for rows in (1, 2, 8)]
+    blocks = make_blocks(MODEL)
+    sizes = [temporaries_bytes(MODEL, blocks, workload(rows, 512)) for rows in (4, 8, 32)]
     assert 0 < sizes[0] < sizes[1] < sizes[2]
-    wide = temporaries_bytes(MODEL, workload(8, 512, "float32"), False)
+    wide = temporaries_bytes(MODEL, blocks, workload(32, 512, "float32"))
     assert sizes[2] < wide < 2 * sizes[2]
-    assert temporaries_bytes(MODEL, workload(8, 512), True) <= sizes[2]
+    composed = [replace(block, activation="gelu_new") for block in blocks]
+    assert temporaries_bytes(MODEL, composed, workload(32, 512)) > sizes[2]
