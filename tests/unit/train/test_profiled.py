@@ -29,7 +29,7 @@ def test_a_profile_has_every_layer_with_and_without_its_products() -> None:
     signatures = {layer.signature for layer in MODEL.layers}
     assert set(found.costs) == {(name, keeps) for name in signatures for keeps in (False, True)}
     assert found.baseline_bytes == MACHINE.baseline_bytes < found.fixed_bytes
-    assert found.memory_bytes_per_s == MACHINE.host.elementwise_bytes_per_s
+    assert found.memory_bytes_per_s == 0.65 * MACHINE.host.elementwise_bytes_per_s
     assert (found.keeps_products, found.measured_at) == (True, None)
 
 
