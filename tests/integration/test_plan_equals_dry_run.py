@@ -22,6 +22,8 @@ from outsize.train.options import PlanOptions, TrainOptions
 
 prepare_process()
 settings = json.loads(sys.argv[1])
+roomy = api.plan(build(PlanOptions, settings), ignore)
+settings["memory"] = roomy.everything_bytes - 120 * 2**20
 found = [api.plan(build(PlanOptions, settings), ignore)]
 found.append(api.dry_run(build(TrainOptions, settings), ignore))
 found.append(api.plan(build(PlanOptions, settings), ignore))
@@ -72,7 +74,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         "steps": 5,
         "tokens_per_step": 128,
         "max_seq_length": 64,
-        "memory": "560MiB",
+        "memory": "2GiB",
         "threads": 1,
         "output": str(folder / "run"),
         "dry_run": True,

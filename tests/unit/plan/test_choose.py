@@ -35,7 +35,7 @@ OBJECTIVES: tuple[Objective, ...] = ("time", "memory", "writes")
 MODEL = make_decoder(num_blocks=4)
 CHOOSES = make_candidate(MODEL)
 LEAST, MOST = range_bytes((CHOOSES,))
-some_cases = settings(deadline=None, max_examples=6, derandomize=True)
+some_cases = settings(deadline=None, max_examples=4, derandomize=True)
 
 
 def between(fraction: float) -> int:
@@ -96,7 +96,7 @@ def test_the_fewest_writes_are_no_more_than_those_of_any_request(case: Case) -> 
     assert written <= 1.05 * min(forced_bytes)
 
 
-@settings(deadline=None, max_examples=4, derandomize=True)
+@settings(deadline=None, max_examples=3, derandomize=True)
 @given(cases())
 def test_the_least_memory_has_a_plan_and_less_has_none(case: Case) -> None:
     choice = find(case, "memory")
@@ -116,12 +116,12 @@ def test_the_least_memory_has_a_plan_and_less_has_none(case: Case) -> None:
 
 
 @pytest.mark.parametrize("activations", ["recompute", "offload", "keep"])
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_what_the_user_fixed_stays_fixed(activations: str, objective: Objective) -> None:
+def test_what_the_user_fixed_stays_fixed(activations: str) -> None:
     one = forced(activations)
     least_bytes = smallest_budget_bytes((one,))
-    for fraction in (0.0, 0.3, 1.0):
-        budget_bytes = int(least_bytes + fraction * (MOST - least_bytes))
+    budgets = [int(least_bytes + fraction * (MOST - least_bytes)) for fraction in (0.0, 0.3, 1.0)]
+    asked = [("time", budget) for budget in budgets]
+    for objective, budget_bytes in [*asked, ("memory", budgets[2]), ("writes", budgets[1])]:
         choice = choose((one,), budget_bytes, LANES, objective)
         assert choice.candidate is one
         assert activations == "offload" or products_moved(choice) == set()
@@ -154,7 +154,7 @@ def test_a_shape_that_is_not_accepted_is_not_taken() -> None:
 def test_where_the_smallest_plan_is_not_accepted_a_larger_one_is_looked_for() -> None:
     budget_bytes = between(0.5)
     smallest = choose((CHOOSES,), budget_bytes, LANES, "memory")
-    most_written = smallest.planned.prediction.bytes_written // 2
+    most_written = smallest.planned.prediction.bytes_written * 3 // 4
 
     def writes_less(choice: Choice) -> bool:
         return choice.planned.prediction.bytes_written <= most_written

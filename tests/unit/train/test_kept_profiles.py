@@ -238,7 +238,7 @@ def test_what_is_no_profile_counts_as_none(home: Path, content: bytes) -> None:
 
 
 @settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
 def test_any_damage_gives_none_or_something_sound(home: Path, data: st.DataObject) -> None:

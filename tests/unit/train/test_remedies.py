@@ -13,7 +13,7 @@ from outsize.train.profiled import Profile
 from outsize.train.remedies import alternatives, largest_roles, memory_remedy, no_plan
 
 MIB = 2**20
-MODEL = make_decoder(num_blocks=3)
+MODEL = make_decoder(num_blocks=2)
 COSTS = make_candidate(MODEL).costs
 
 
