@@ -180,7 +180,7 @@ class Bench:
         if key not in self.spans:
             self._outsize("train", case, 20 * 2**30, "--dry-run")
             plan = self._outsize("plan train", case, 20 * 2**30, "--objective", "memory")["json"]
-            self.spans[key] = plan["predicted_peak_bytes"]["host"], plan["everything_bytes"]
+            self.spans[key] = plan["budget_bytes"]["host"], plan["everything_bytes"]
         return self.spans[key]
 
     @property

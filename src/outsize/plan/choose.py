@@ -58,10 +58,17 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A candidate and its verified plan."""
+    """A candidate and its verified plan.
+
+    Attributes:
+        candidate: the shape.
+        planned: the plan.
+        budget_bytes: the host budget that it was planned for.
+    """
 
     candidate: Candidate
     planned: PlannedStep
+    budget_bytes: int
 
     @property
     def host_bytes(self) -> int:
@@ -77,17 +84,12 @@ class Estimate:
     prediction: Prediction
 
 
-def any_plan(choice: Choice) -> bool:
-    """Accept every plan."""
-    return True
-
-
 def choose(
     candidates: Sequence[Candidate],
     budget_bytes: int,
     machine: Lanes,
     objective: Objective = "time",
-    accepts: Callable[[Choice], bool] = any_plan,
+    accepts: Callable[[Choice], bool] = lambda choice: True,
 ) -> Choice:
     """Return the best plan of all candidates whose host peak is at most `budget_bytes`.
 
@@ -200,7 +202,7 @@ def _plan(candidate: Candidate, budget_bytes: int, machine: Lanes, objective: Ob
         )
     except DoesNotFitError as error:
         raise DoesNotFitError(error.needed_bytes + candidate.fixed_bytes) from error
-    return Choice(candidate=candidate, planned=planned)
+    return Choice(candidate=candidate, planned=planned, budget_bytes=budget_bytes)
 
 
 def _arena_bytes(candidate: Candidate, budget_bytes: int) -> int:

@@ -44,7 +44,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepUnderWay:
-    """A train step is going on; told about once a second.
+    """A train step is going on; told about twice a second.
 
     Attributes:
         done_steps: finished steps and the finished part of this one.

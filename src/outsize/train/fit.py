@@ -12,7 +12,7 @@ from outsize.train.profiled import Profile
 from outsize.train.workload import make_workload
 
 LEAST_SLACK_BYTES = 20 * 2**20
-_SLACK_FRACTION = 0.2
+_SLACK_FRACTION = 0.3
 
 _PLAN_BYTES_PER_ACTION = 6 * 2**10
 _LEAST_PLAN_BYTES = 2 * 2**20

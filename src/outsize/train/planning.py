@@ -126,6 +126,7 @@ def _outline(
         choice=Choice(
             candidate=candidate(session.layout, session.profile, options),
             planned=session.planned,
+            budget_bytes=session.budget_bytes,
         ),
         budget_bytes=TierBytes(host=inputs.host_budget_bytes, disk=inputs.disk_budget_bytes),
         predicted_host_bytes=session.predicted_host_bytes,

@@ -7,13 +7,13 @@ from outsize.plan.actions import Action, Work
 from outsize.plan.simulate import work_seconds
 from outsize.train.session import Session
 
-_TELL_SECONDS = 1.0
+_TELL_SECONDS = 0.5
 
 
 def watched(
     actions: Sequence[Action], session: Session, tell: Callable[[float], None]
 ) -> Iterator[Action]:
-    """Yield the actions of a step; about once a second, tell which fraction of it is done."""
+    """Yield the actions of a step; about twice a second, tell which fraction of it is done."""
     costs = session.profile.costs
     seconds = [
         work_seconds(session.layout, action, session.machine, costs)

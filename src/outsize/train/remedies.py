@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from outsize.errors import BudgetError, Contributor, Remedy
 from outsize.plan.choose import Candidate, smallest_budget_bytes
@@ -9,6 +10,8 @@ from outsize.plan.layout import Layout, role
 from outsize.quantities import align_up
 from outsize.train.options import TrainOptions
 from outsize.train.profiled import Profile
+
+Options = TypeVar("Options", bound=TrainOptions)
 
 _REMEDY_STEP_BYTES = 8 * 2**20
 _LEAST_LENGTH = 32
@@ -60,7 +63,7 @@ def memory_remedy(needed_bytes: int) -> Remedy:
     return Remedy(change=f"--memory {rounded // 2**20}MiB", needed_bytes=needed_bytes)
 
 
-def alternatives(options: TrainOptions) -> Iterator[tuple[str, TrainOptions]]:
+def alternatives(options: Options) -> Iterator[tuple[str, Options]]:
     """Yield smaller requests to try when nothing fits, as what to add to the command and as
     options: what the user fixed left to the planner first, then shorter rows.
     """

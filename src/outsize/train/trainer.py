@@ -180,7 +180,7 @@ class Trainer:
         self._tell(step + 1, loss, norm, rate, read, written)
 
     def _under_way(self, done_steps: float) -> None:
-        """Do what is due about once a second."""
+        """Do what is due about twice a second."""
         if resident_bytes() > self._session.trim_above_bytes:
             trim_heap()
         self._on_event(

@@ -13,7 +13,8 @@ rate.
 
 def make_workload(options: TrainOptions, model: ModelSpec) -> tuple[TrainWorkload, ...]:
     """Return the train step that the options describe, with each micro-batch that may be chosen:
-    the one that the options name, or about 1024 tokens first and then ever smaller ones.
+    the one that the options name, or about 1024 tokens first and then ever smaller ones; the
+    smallest one first where the objective is memory.
 
     Raises:
         UsageError: the row is longer than the model allows, or the numbers do not divide.
@@ -52,4 +53,5 @@ def _micro_batches(options: TrainOptions, rows: int) -> tuple[int, ...]:
     if options.micro_batch_size is not None:
         return (options.micro_batch_size,)
     most = max(1, _MICRO_BATCH_TOKENS // options.max_seq_length)
-    return tuple(n for n in range(min(rows, most), 0, -1) if rows % n == 0)
+    counts = tuple(n for n in range(min(rows, most), 0, -1) if rows % n == 0)
+    return counts[::-1] if options.objective == "memory" else counts

@@ -139,7 +139,8 @@ def tiny_choice(*, commits_every_step: bool = False) -> Choice:
             bytes_written=3 * SPAN_BYTES,
         ),
     )
-    return Choice(candidate=Candidate(layout=TINY, costs={}, fixed_bytes=0), planned=planned)
+    one = Candidate(layout=TINY, costs={}, fixed_bytes=0)
+    return Choice(candidate=one, planned=planned, budget_bytes=2**30)
 
 
 def total_of(num_steps: int, commit_seconds: float = 60.0, **plan: bool) -> tuple[int, int, float]:
