@@ -4,12 +4,13 @@ Exit codes: 0 done, 1 a bug of ours (or `verify` found a difference), 2 a mistak
 130 interrupted.
 """
 
+import contextlib
 import json
 import math
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ VERBS = {
     )
 }
 
+_JSON_ONLY = "--json"
+
 _BUG = (
     "This is a bug of Outsize, not a mistake of yours. Nothing that was committed is lost.\n"
     "Please report it with the lines above, the command and the output of `outsize env`."
@@ -44,9 +47,25 @@ _BUG = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; `arguments` default to those of the process."""
+    """Run one command and return its exit code; `arguments` default to those of the process.
+
+    With `--json` anywhere, nothing but the JSON object is printed.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    quiet = _JSON_ONLY in words
+    with _no_human_lines() if quiet else contextlib.nullcontext():
+        return _main([word for word in words if word != _JSON_ONLY])
+
+
+@contextlib.contextmanager
+def _no_human_lines() -> Iterator[None]:
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        yield
+
+
+def _main(arguments: list[str]) -> int:
     try:
-        outcome = _run(list(sys.argv[1:] if arguments is None else arguments))
+        outcome = _run(arguments)
     except OutsizeError as error:
         outcome = _refused(error)
     except KeyboardInterrupt:
@@ -104,12 +123,10 @@ def _settings(verb: Verb, line: dict[str, object], config: str | None) -> dict[s
 
 
 def _after_train(arguments: list[str]) -> list[str]:
-    """Strip the second word of `plan train`, the only thing that can be planned yet."""
-    if arguments[:1] in (["-h"], ["--help"]):
-        return arguments
-    if arguments[:1] != ["train"]:
-        raise UsageError("What to plan? Write `outsize plan train MODEL ...`.")
-    return arguments[1:]
+    """Strip the second word of `plan train`, the only thing that can be planned yet; it may be left
+    out.
+    """
+    return arguments[1:] if arguments[:1] == ["train"] else arguments
 
 
 def _print_verbs() -> None:
@@ -118,7 +135,10 @@ def _print_verbs() -> None:
     print("Train, fine-tune and run PyTorch models bigger than memory, inside a budget.\n")
     for verb in VERBS.values():
         print(f"  {verb.name:<{width}}  {verb.summary}")
-    print("\n`outsize VERB --help` lists the options of a verb.")
+    print(
+        "\n`outsize VERB --help` lists the options of a verb; with --json, every verb prints nothing but"
+    )
+    print("its result, as one line of JSON.")
 
 
 def _print_version() -> None:

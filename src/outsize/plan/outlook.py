@@ -12,7 +12,8 @@ from outsize.spec.machine import Lanes
 
 MORE_MEMORY_BYTES = 2**30
 MORE_DISK_BYTES_PER_S = 1e9
-_NUM_POINTS = 8
+NUM_POINTS = 8
+"""Points of a frontier, the smallest budget and the one that holds everything among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ def frontier(
     machine: Lanes,
     objective: Objective,
     most_bytes: int,
-    on_point: Callable[[int, int], None],
+    on_point: Callable[[int], None],
 ) -> Iterator[tuple[int, Choice]]:
     """Yield the best plan at growing host budgets: from the smallest that has one to the one that
     keeps everything in memory, or `most_bytes` if that is less.
@@ -74,14 +75,14 @@ def frontier(
         machine: rates.
         objective: what is best.
         most_bytes: of memory that is of interest.
-        on_point: told the number of the point, from 1, and of how many, before each.
+        on_point: told before each point how many of `NUM_POINTS` are done.
     """
     least_bytes = smallest_budget_bytes(candidates)
     of_interest_bytes = min(most_bytes, max(everything_bytes(one) for one in candidates))
     last_bytes = max(least_bytes, of_interest_bytes)
-    factor = (last_bytes / least_bytes) ** (1 / (_NUM_POINTS - 1))
-    for index in range(_NUM_POINTS):
-        on_point(index + 1, _NUM_POINTS)
+    factor = (last_bytes / least_bytes) ** (1 / (NUM_POINTS - 1))
+    for index in range(NUM_POINTS):
+        on_point(index)
         budget_bytes = round(least_bytes * factor**index)
         try:
             yield budget_bytes, choose(candidates, budget_bytes, machine, objective)

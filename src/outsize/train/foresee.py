@@ -15,11 +15,11 @@ from outsize.formats.model_spec import KnownModel, know_model
 from outsize.machines.catalogue import find_machine
 from outsize.plan.choose import Candidate, Choice, choose
 from outsize.plan.layout import Layout
-from outsize.plan.outlook import frontier, gains
+from outsize.plan.outlook import NUM_POINTS, frontier, gains
 from outsize.plan.residency import DoesNotFitError
 from outsize.probe.known import known_machine
 from outsize.results import TierBytes
-from outsize.runtime.events import OnEvent, Planned, phase
+from outsize.runtime.events import OnEvent, PhaseAdvanced, Planned, phase
 from outsize.spec.machine import Lanes, MachineProfile
 from outsize.spec.tensor import DTYPE_BYTES
 from outsize.store.store import layout_bytes
@@ -92,8 +92,8 @@ def foresee(options: PlanOptions, on_event: OnEvent) -> PlanResult:
         bought = gains(choice.candidate, budget.host, lanes, options.objective)
     points: tuple[FrontierPoint, ...] = ()
     if options.frontier or options.chart is not None:
-        with phase("frontier", on_event):
-            points = planner.frontier(shape)
+        with phase("frontier", on_event, NUM_POINTS, "plans"):
+            points = planner.frontier(shape, on_event)
     result = describe(outline, bought, points)
     on_event(Planned(rows=plan_rows(result)))
     return result
@@ -169,14 +169,14 @@ class Planner:
         """Return the rates that the shape's step runs at."""
         return replace(self._machine.lanes, update_bytes_per_s=shape.profile.memory_bytes_per_s)
 
-    def frontier(self, shape: Shape) -> tuple[FrontierPoint, ...]:
+    def frontier(self, shape: Shape, on_event: OnEvent) -> tuple[FrontierPoint, ...]:
         """Return the best plans at growing budgets."""
         found = frontier(
             (shape.candidate,),
             self.lanes(shape),
             self._options.objective,
             self._machine.host.memory_bytes,
-            lambda index, count: None,
+            lambda done: on_event(PhaseAdvanced(phase="frontier", done=done)),
         )
         return tuple(frontier_point(budget_bytes, choice) for budget_bytes, choice in found)
 

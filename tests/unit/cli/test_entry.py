@@ -14,8 +14,8 @@ from outsize.errors import BudgetError
 from outsize.options import ExportOptions, GenerateOptions, VerifyOptions
 from outsize.plan.roles import Activations
 from outsize.results import ExportResult, GenerateResult, TierBytes
-from outsize.train.plan_result import PlanResult
 from outsize.train.options import TrainOptions
+from outsize.train.plan_result import PlanResult
 
 Captured = pytest.CaptureFixture[str]
 
@@ -102,6 +102,25 @@ def test_plan_and_a_dry_run_give_the_same_object(api: FakeApi, capsys: Captured)
     assert _last(capsys)[0] == body
 
 
+def test_the_word_train_may_be_left_out_of_a_plan(api: FakeApi, capsys: Captured) -> None:
+    api.answer = plan_result
+    assert main(["plan", "m", "--frontier"]) == 0
+    assert (api.options.model, api.options.frontier) == ("m", True)
+    assert main(["plan", "--machine", "laptop", "m"]) == 0
+    assert (api.options.model, api.options.machine) == ("m", "laptop")
+    assert capsys.readouterr().out
+
+
+def test_json_alone_prints_nothing_else(api: FakeApi, capsys: Captured) -> None:
+    api.answer = plan_result
+    assert main(["plan", "train", "m", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["command"], err) == ("plan", "")
+    assert main(["--json", "train", "m", "--stpes", "5"]) == 2
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["error"]["kind"], err) == ("usage", "")
+
+
 def test_a_place_for_the_chart_is_checked_before_anything_is_planned(
     api: FakeApi, capsys: Captured
 ) -> None:
@@ -183,7 +202,6 @@ def test_env_needs_nothing(capsys: Captured) -> None:
         (["train"], "model is missing: name what to train"),
         (["verify"], "model is missing (built-in name, folder"),
         (["verify", "m", "--max_steps", "3"], "There is no option '--max-steps'."),
-        (["plan", "m"], "What to plan? Write `outsize plan train MODEL ...`."),
         (["train", "m", "--data", "d", "--memory", "much"], "memory must be a size"),
         (["train", "m", "--data", "d", "--fp16"], "fp16=true cannot be honoured"),
         (["train", "m", "--config", "none.yaml"], "none.yaml cannot be read"),
