@@ -135,10 +135,8 @@ def _print_verbs() -> None:
     print("Train, fine-tune and run PyTorch models bigger than memory, inside a budget.\n")
     for verb in VERBS.values():
         print(f"  {verb.name:<{width}}  {verb.summary}")
-    print(
-        "\n`outsize VERB --help` lists the options of a verb; with --json, every verb prints nothing but"
-    )
-    print("its result, as one line of JSON.")
+    print("\n`outsize VERB --help` lists the options of a verb.")
+    print("With --json every verb prints its result alone, as one line of JSON.")
 
 
 def _print_version() -> None:
