@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from outsize.formats.check import check_files
-from outsize.models.layered import LayeredModel
+from outsize.models.layered import Batch, LayeredModel
 from outsize.models.registry import build
 from outsize.ops.dtypes import TORCH_DTYPES
 from outsize.plan.actions import Action
@@ -19,6 +19,7 @@ from outsize.runtime.events import OnEvent, Planned, phase
 from outsize.store.store import Extent
 from outsize.train.budgets import allocated_bytes, disk_refusal, free_disk_bytes
 from outsize.train.data.rows import PackedRows
+from outsize.train.data.sampler import StepSampler
 from outsize.train.describe import Outline, Steps, describe, disk_roles, steps_of_tokens
 from outsize.train.evaluate import Evaluator
 from outsize.train.explain import plan_rows
@@ -29,6 +30,9 @@ from outsize.train.run_folder import RunFolder
 from outsize.train.session import Session, plan_session
 from outsize.train.state_file import all_extents, plan_lists
 from outsize.train.trainer import read_batch
+
+_SAMPLE_BATCHES = 2
+"""Micro-batches that the layers are measured on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +75,7 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
         session = plan_session(
             model,
             options,
-            lambda count: read_batch(rows, [index % rows.num_rows for index in range(count)]),
+            lambda count: _first_batches(rows, count, options.seed),
             machine=inputs.machine,
             budget_bytes=inputs.host_budget_bytes,
             disk_bytes=inputs.disk_budget_bytes - sum(_other_disk_bytes(inputs.folder).values()),
@@ -93,6 +97,12 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
     _check_disk(planning, inputs)
     on_event(Planned(rows=plan_rows(describe(planning.outline))))
     return planning
+
+
+def _first_batches(rows: PackedRows, count: int, seed: int) -> list[Batch]:
+    """Return the first micro-batches of the run."""
+    sampler = StepSampler(rows.num_rows, count, seed)
+    return [read_batch(rows, sampler.rows(index)) for index in range(_SAMPLE_BATCHES)]
 
 
 def _evaluator(session: Session, folder: RunFolder) -> Evaluator | None:

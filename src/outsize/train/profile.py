@@ -9,6 +9,7 @@ kind is timed.
 """
 
 import datetime
+import statistics
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from outsize.models.layered import Batch, LayeredModel
 from outsize.plan.actions import Compute, Update, Work
 from outsize.plan.layout import Layout
 from outsize.plan.schedule import train_step, uses
-from outsize.plan.simulate import UPDATE_BYTES_PER_ELEMENT
+from outsize.plan.simulate import UPDATE_BYTES_PER_ELEMENT, Costs
 from outsize.spec.machine import LayerCost
 from outsize.store.arena import HostArena
 from outsize.store.budget import resident_bytes
@@ -29,7 +30,7 @@ from outsize.train.profiled import Profile
 from outsize.train.step_data import PendingUpdate, StepInputs, StepResults
 
 _PATTERN_ELEMENTS = 2**20
-_ROUNDS = 4
+_ROUNDS = 3
 """How often each layer is timed; the first time is slower, because it touches fresh pages."""
 
 
@@ -41,15 +42,20 @@ def largest_action_bytes(layout: Layout) -> int:
 
 
 def profile_layers(
-    model: LayeredModel, layout: Layout, kernels: TrainKernels, batch: Batch, budget_bytes: int
+    model: LayeredModel,
+    layout: Layout,
+    kernels: TrainKernels,
+    batches: Sequence[Batch],
+    budget_bytes: int,
 ) -> Profile:
-    """Run each kind of layer forward and backward on `batch`, one micro-batch of real rows.
+    """Run each kind of layer forward and backward on micro-batches of real rows.
 
     Args:
         model: the model.
         layout: the regions of the step.
         kernels: the arithmetic.
-        batch: one micro-batch.
+        batches: micro-batches as the steps will have them; the seconds are their mean, since rows
+            in which two examples meet take longer than others.
         budget_bytes: of the whole process; what would exceed it is not tried.
 
     Cost: an arena of `largest_action_bytes` until the return, and the heap's pages, which stay.
@@ -60,7 +66,7 @@ def profile_layers(
     arena = HostArena(max(largest_action_bytes(layout), largest_action_bytes(keeping)))
     kernels.pending = PendingUpdate(step=1, learning_rate=0.0, factor=torch.ones(()))
     kinds = {layer.signature: i for i, layer in reversed([*enumerate(layout.model.layers)])}
-    worst = _packed(batch)
+    worst = _packed(batches[0])
     _replay(model, layout, kernels, arena, set(kinds.values()), worst)
     arena.give_back()
     other_contexts = layout.workload.num_micro_batches - 1
@@ -69,15 +75,17 @@ def profile_layers(
     fits = fixed_bytes + arena.size_bytes <= budget_bytes
     if fits and keeping.region_bytes != layout.region_bytes:
         layouts[True] = keeping
-    kernels.inputs = _inputs(model, batch)
-    costs = _time_layers(layouts, kernels, arena, kinds)
+    found = []
+    for batch in batches:
+        kernels.inputs = _inputs(model, batch)
+        found.append(_time_layers(layouts, kernels, arena, kinds))
     memory_bytes_per_s = _update_rate(layout, kernels, arena, kinds)
     kernels.results = StepResults()
     del kernels.inputs
     arena.close()
     return Profile(
-        costs={(name, keeps): cost for keeps, by in costs.items() for name, cost in by.items()},
-        keeps_products=True in costs,
+        costs=_mean_costs(found),
+        keeps_products=True in layouts,
         memory_bytes_per_s=memory_bytes_per_s,
         fixed_bytes=fixed_bytes,
         baseline_bytes=baseline_bytes,
@@ -85,28 +93,39 @@ def profile_layers(
     )
 
 
+def _mean_costs(found: Sequence[Costs]) -> Costs:
+    """Return the mean of what several micro-batches cost."""
+    return {
+        key: LayerCost(
+            forward_s=statistics.fmean(costs[key].forward_s for costs in found),
+            backward_s=statistics.fmean(costs[key].backward_s for costs in found),
+        )
+        for key in found[0]
+    }
+
+
 def _time_layers(
     layouts: Mapping[bool, Layout],
     kernels: TrainKernels,
     arena: HostArena,
     kinds: Mapping[str, int],
-) -> dict[bool, dict[str, LayerCost]]:
+) -> Costs:
     """Time one layer of each kind, whose index `kinds` has, under each layout in turn."""
-    costs: dict[bool, dict[str, LayerCost]] = {key: {} for key in layouts}
+    costs: dict[tuple[str, bool], LayerCost] = {}
     for signature, index in kinds.items():
         rounds = [
             {key: _time_layer(layout, kernels, arena, index) for key, layout in layouts.items()}
             for _ in range(_ROUNDS)
         ]
         for key in layouts:
-            costs[key][signature] = LayerCost(
+            costs[signature, key] = LayerCost(
                 forward_s=min(found[key].forward_s for found in rounds),
                 backward_s=min(found[key].backward_s for found in rounds),
             )
         # Keeping leaves operations out and adds copies: if it took longer, that was chance.
-        if True in costs:
-            both = costs[True][signature], costs[False][signature]
-            costs[True][signature] = min(both, key=lambda cost: cost.forward_s + cost.backward_s)
+        if True in layouts:
+            both = costs[signature, True], costs[signature, False]
+            costs[signature, True] = min(both, key=lambda cost: cost.forward_s + cost.backward_s)
     return costs
 
 

@@ -82,7 +82,7 @@ def refusal(
             return None
         part = _cut(batch, layout.workload.micro_batch_rows, asked.max_seq_length)
         kernels = TrainKernels(model, layout, make_optimizer(asked))
-        found = profile_layers(model, layout, kernels, part, budget_bytes)
+        found = profile_layers(model, layout, kernels, [part], budget_bytes)
         return candidate(layout, found, asked)
 
     return no_plan(options, [(one, profile)], budget_bytes, shape_of, floor_bytes)

@@ -4,7 +4,7 @@
 prediction.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from outsize.errors import BudgetError
@@ -69,7 +69,7 @@ class Session:
 def plan_session(
     model: LayeredModel,
     options: TrainOptions,
-    sample: Callable[[int], Batch],
+    sample: Callable[[int], Sequence[Batch]],
     *,
     machine: MachineProfile,
     budget_bytes: int,
@@ -85,7 +85,7 @@ def plan_session(
     Args:
         model: the model.
         options: of the run.
-        sample: gives a micro-batch of so many real rows.
+        sample: gives some micro-batches of so many real rows each.
         machine: what is known of the machine and of the disk that the run's files lie on.
         budget_bytes: host budget of the whole process.
         disk_bytes: room for the state file.
@@ -106,8 +106,8 @@ def plan_session(
             refused = error
             continue
         kernels = TrainKernels(model, layout, optimizer)
-        batch = sample(layout.workload.micro_batch_rows)
-        profile = profile_layers(model, layout, kernels, batch, budget_bytes)
+        batches = sample(layout.workload.micro_batch_rows)
+        profile = profile_layers(model, layout, kernels, batches, budget_bytes)
         keep_profile(layout, machine.fingerprint, options.threads, profile)
         rates = replace(machine.lanes, update_bytes_per_s=profile.memory_bytes_per_s)
         one = candidate(layout, profile, options)
@@ -117,7 +117,7 @@ def plan_session(
                 raise DoesNotFitError(floor_bytes)
             choice = choose((one,), budget_bytes, rates, options.objective, _fits(disk_bytes))
         except DoesNotFitError:
-            refused = refusal(model, options, batch, budget_bytes, floor_bytes, one, profile)
+            refused = refusal(model, options, batches[0], budget_bytes, floor_bytes, one, profile)
             trim_heap()
             continue
         chosen = choice.candidate.layout
