@@ -14,6 +14,10 @@ from outsize.train.workload import make_workload
 LEAST_SLACK_BYTES = 20 * 2**20
 _SLACK_FRACTION = 0.3
 
+_MEASUREMENTS_DIFFER_BYTES = 8 * 2**20
+_MEASUREMENTS_DIFFER_FRACTION = 0.15
+"""Temporaries of one step were 138 and 150 MiB in two runs; the slack adds its share to that."""
+
 _PLAN_BYTES_PER_ACTION = 6 * 2**10
 _LEAST_PLAN_BYTES = 2 * 2**20
 """Python objects of the plan and of the search for it; measured on 135 M to 8 B parameters, where
@@ -34,6 +38,14 @@ def slack_bytes(layout: Layout, profile: Profile) -> int:
     temporaries_bytes = profile.fixed_bytes - profile.baseline_bytes
     gaps_bytes = LEAST_SLACK_BYTES + int(_SLACK_FRACTION * temporaries_bytes)
     return gaps_bytes + _LEAST_PLAN_BYTES + _PLAN_BYTES_PER_ACTION * len(train_step(layout))
+
+
+def measurements_differ_bytes(profile: Profile) -> int:
+    """Return by how much two measurements of the same layers may differ in what a run then needs: a
+    budget that is named as enough has this much more.
+    """
+    temporaries_bytes = profile.fixed_bytes - profile.baseline_bytes
+    return _MEASUREMENTS_DIFFER_BYTES + int(_MEASUREMENTS_DIFFER_FRACTION * temporaries_bytes)
 
 
 def span_elements(model: ModelSpec) -> int:

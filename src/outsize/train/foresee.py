@@ -34,7 +34,7 @@ from outsize.train.describe import (
     steps_of_tokens,
 )
 from outsize.train.explain import plan_rows
-from outsize.train.fit import candidate, make_layouts
+from outsize.train.fit import candidate, make_layouts, measurements_differ_bytes
 from outsize.train.foresee_device import foresee_device
 from outsize.train.kept_profiles import kept_profile
 from outsize.train.options import PlanOptions, TrainOptions
@@ -44,7 +44,6 @@ from outsize.train.remedies import no_plan
 from outsize.train.run_folder import merged_options, span_of_run, steps_of_run
 from outsize.train.state_file import all_extents, plan_lists
 
-_MEASUREMENTS_DIFFER_BYTES = 8 * 2**20
 _TOKENIZER_BYTES = 4 * 2**20
 _ROW_FILES = 3
 """Token ids, labels and positions, four bytes each."""
@@ -86,7 +85,9 @@ def foresee(options: PlanOptions, on_event: OnEvent) -> PlanResult:
     with phase("plan", on_event):
         planner = Planner(options, known, machine, chosen_span)
         shape, choice = planner.choose(budget, _other_bytes(options, data))
-        budget = replace(budget, host=_named_bytes(choice, budget.host))
+        # For the objective `memory`, with room for what another measurement may differ by.
+        named_bytes = choice.budget_bytes + measurements_differ_bytes(shape.profile)
+        budget = replace(budget, host=min(budget.host, named_bytes))
         outline = _outline(options, machine, shape, choice, budget, data)
         lanes = planner.lanes(shape)
         bought = gains(choice.candidate, budget.host, lanes, options.objective)
@@ -97,13 +98,6 @@ def foresee(options: PlanOptions, on_event: OnEvent) -> PlanResult:
     result = describe(outline, bought, points)
     on_event(Planned(rows=plan_rows(result)))
     return result
-
-
-def _named_bytes(choice: Choice, asked_bytes: int) -> int:
-    """Return the budget to name: what was asked for, or for the objective `memory` the least with
-    room for what two measurements of temporaries differ by.
-    """
-    return min(asked_bytes, choice.budget_bytes + _MEASUREMENTS_DIFFER_BYTES)
 
 
 class Planner:

@@ -8,6 +8,7 @@ from outsize.errors import BudgetError, Contributor, Remedy
 from outsize.plan.choose import Candidate, smallest_budget_bytes
 from outsize.plan.layout import Layout, role
 from outsize.quantities import align_up
+from outsize.train.fit import measurements_differ_bytes
 from outsize.train.options import TrainOptions
 from outsize.train.profiled import Profile
 
@@ -37,7 +38,7 @@ def no_plan(
     least_bytes, index = min(needed)
     one, profile = shapes[index]
     needed_bytes = max(floor_bytes, least_bytes)
-    remedies = [memory_remedy(needed_bytes)]
+    remedies = [memory_remedy(needed_bytes, measurements_differ_bytes(profile))]
     if floor_bytes <= budget_bytes:
         remedies += _other_remedies(options, budget_bytes, shape_of)
     return BudgetError(
@@ -57,9 +58,9 @@ def no_plan(
     )
 
 
-def memory_remedy(needed_bytes: int) -> Remedy:
-    """Return the budget to ask for: what is needed and a little more."""
-    rounded = align_up(needed_bytes + _REMEDY_STEP_BYTES, _REMEDY_STEP_BYTES)
+def memory_remedy(needed_bytes: int, more_bytes: int = 0) -> Remedy:
+    """Return the budget to ask for: what is needed, a little more, and `more_bytes`."""
+    rounded = align_up(needed_bytes + more_bytes + 1, _REMEDY_STEP_BYTES)
     return Remedy(change=f"--memory {rounded // 2**20}MiB", needed_bytes=needed_bytes)
 
 
