@@ -58,9 +58,9 @@ def no_plan(
     )
 
 
-def memory_remedy(needed_bytes: int, more_bytes: int = 0) -> Remedy:
-    """Return the budget to ask for: what is needed, a little more, and `more_bytes`."""
-    rounded = align_up(needed_bytes + more_bytes + 1, _REMEDY_STEP_BYTES)
+def memory_remedy(needed_bytes: int, more_bytes: int = _REMEDY_STEP_BYTES) -> Remedy:
+    """Return the budget to ask for: what is needed and `more_bytes`, rounded up."""
+    rounded = align_up(needed_bytes + more_bytes, _REMEDY_STEP_BYTES)
     return Remedy(change=f"--memory {rounded // 2**20}MiB", needed_bytes=needed_bytes)
 
 

@@ -7,7 +7,7 @@ from decoders import make_candidate, make_decoder
 
 from outsize.errors import BudgetError
 from outsize.plan.choose import Candidate, smallest_budget_bytes
-from outsize.train.fit import candidate, make_layouts
+from outsize.train.fit import candidate, make_layouts, measurements_differ_bytes
 from outsize.train.options import TrainOptions
 from outsize.train.profiled import Profile
 from outsize.train.remedies import alternatives, largest_roles, memory_remedy, no_plan
@@ -125,7 +125,8 @@ def test_where_the_preparation_alone_needs_more_only_memory_helps() -> None:
     budget_bytes = smallest_budget_bytes((shape_of(options(max_seq_length=512)),))
     error = refuse(options(), budget_bytes, floor_bytes=budget_bytes + 50 * MIB)
     assert error.needed_bytes >= budget_bytes + 50 * MIB
-    assert changes(error) == [memory_remedy(error.needed_bytes).change]
+    more_bytes = measurements_differ_bytes(profile_of(options().max_seq_length))
+    assert changes(error) == [memory_remedy(error.needed_bytes, more_bytes).change]
 
 
 def test_a_request_without_hope_is_not_offered() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from outsize.formats.hub import ModelFiles
-from outsize.runtime.events import Event, StepFinished
+from outsize.probe.known import known_machine
+from outsize.runtime.events import Event, StepFinished, ignore
 from outsize.store.budget import peak_resident_bytes, resident_bytes
 from outsize.store.heap import keep_heap_pages
 from outsize.train.launch import Launch
@@ -57,6 +58,7 @@ def train_streamed(
     inputs = Launch(
         folder=run,
         files=model_files(files),
+        machine=known_machine(run.path, ignore),
         resumed=False,
         host_budget_bytes=budget_bytes,
         disk_budget_bytes=shutil.disk_usage(run.path).free,
