@@ -12,7 +12,7 @@ from outsize.train.profiled import Profile
 from outsize.train.workload import make_workload
 
 LEAST_SLACK_BYTES = 20 * 2**20
-_SLACK_FRACTION = 0.25
+_SLACK_FRACTION = 0.3
 
 _MEASUREMENTS_DIFFER_BYTES = 8 * 2**20
 _MEASUREMENTS_DIFFER_FRACTION = 0.15

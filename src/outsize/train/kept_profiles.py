@@ -95,7 +95,21 @@ def _at_best(profile: Profile, before: Profile | None) -> Profile:
         for key, cost in profile.costs.items()
     }
     rate = max(profile.memory_bytes_per_s, before.memory_bytes_per_s)
-    return replace(profile, costs=costs, memory_bytes_per_s=rate)
+    steadied = steadied_profile(profile, before)
+    return replace(steadied, costs=costs, memory_bytes_per_s=rate)
+
+
+def steadied_profile(profile: Profile, before: Profile | None) -> Profile:
+    """Return a measured profile with the least temporaries of all measurements.
+
+    What they take is always the same; what the heap takes for them is up to a fifth more, by how
+    it happens to be cut up. That is what the slack is for, and it must not be counted twice. A run
+    then never needs more than a plan has said before it.
+    """
+    if before is None:
+        return profile
+    measured, kept = (one.fixed_bytes - one.baseline_bytes for one in (profile, before))
+    return replace(profile, fixed_bytes=profile.baseline_bytes + min(measured, kept))
 
 
 def kept_profile(layout: Layout, fingerprint: str | None, threads: int | None) -> Profile | None:

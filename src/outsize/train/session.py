@@ -19,7 +19,7 @@ from outsize.store.budget import peak_resident_bytes
 from outsize.store.heap import drop_file_pages, trim_heap
 from outsize.store.store import layout_bytes
 from outsize.train.fit import candidate, make_layouts, slack_bytes
-from outsize.train.kept_profiles import keep_profile
+from outsize.train.kept_profiles import keep_profile, kept_profile, steadied_profile
 from outsize.train.kernels import TrainKernels, make_optimizer
 from outsize.train.options import TrainOptions
 from outsize.train.profile import profile_layers
@@ -108,6 +108,8 @@ def plan_session(
         kernels = TrainKernels(model, layout, optimizer)
         batches = sample(layout.workload.micro_batch_rows)
         profile = profile_layers(model, layout, kernels, batches, budget_bytes)
+        before = kept_profile(layout, machine.fingerprint, options.threads)
+        profile = steadied_profile(profile, before)
         keep_profile(layout, machine.fingerprint, options.threads, profile)
         rates = replace(machine.lanes, update_bytes_per_s=profile.memory_bytes_per_s)
         one = candidate(layout, profile, options)

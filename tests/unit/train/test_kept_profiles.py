@@ -15,7 +15,7 @@ from outsize.plan.layout import Layout
 from outsize.spec.machine import LayerCost
 from outsize.spec.model import ModelSpec
 from outsize.train import kept_profiles
-from outsize.train.kept_profiles import keep_profile, kept_profile
+from outsize.train.kept_profiles import keep_profile, kept_profile, steadied_profile
 from outsize.train.profiled import Profile
 
 MODEL = make_decoder(num_blocks=2)
@@ -121,15 +121,20 @@ def test_what_blocks_do_with_their_products_makes_no_difference(changes) -> None
     assert kept_profile(replace(LAYOUT, **changes), MACHINE, None) == PROFILE
 
 
-def test_shorter_seconds_stay_and_the_rest_is_the_latest() -> None:
+def test_shorter_seconds_and_the_least_temporaries_stay() -> None:
     keep(make_profile(factor=1.0))
-    slow = replace(make_profile(factor=3.0), fixed_bytes=310 * 2**20, measured_at="2026-02-01")
+    more_bytes = PROFILE.fixed_bytes + 10 * 2**20
+    slow = replace(make_profile(factor=3.0), fixed_bytes=more_bytes, measured_at="2026-02-01")
     keep(slow)
     found = kept()
     assert found is not None
     assert found.costs == PROFILE.costs
     assert found.memory_bytes_per_s == PROFILE.memory_bytes_per_s
-    assert (found.fixed_bytes, found.measured_at) == (310 * 2**20, "2026-02-01")
+    assert (found.fixed_bytes, found.measured_at) == (PROFILE.fixed_bytes, "2026-02-01")
+    assert steadied_profile(slow, PROFILE).fixed_bytes == PROFILE.fixed_bytes
+    assert steadied_profile(slow, None) == slow
+    less = replace(slow, fixed_bytes=PROFILE.fixed_bytes - 2**20)
+    assert steadied_profile(less, PROFILE).fixed_bytes == less.fixed_bytes
     fast = make_profile(factor=0.5)
     keep(fast)
     assert kept() == fast
