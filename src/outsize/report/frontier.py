@@ -77,20 +77,23 @@ def draw_frontier(result: PlanResult, path: Path) -> None:
         speed.axvline(budget, color="#999999", linestyle=":", label=f"budget {budget:.3g} GiB")
         speed.legend(frameon=False)
     speed.set_ylabel("tokens/s")
-    speed.set_ylim(bottom=0)
+    speed.set_ylim(0, 1.1 * max(p.tokens_per_s for p in result.frontier))
     title = f"{result.model} on {result.machine}: the fastest plan at each memory size"
     speed.set_title(title, parse_math=False)
-    for name, color, values in (
-        ("read", "#2a9d5c", [p.bytes_read for p in result.frontier]),
-        ("written", "#c8553d", [p.bytes_written for p in result.frontier]),
+    # The two are often the same: the thin line stays visible on the broad one.
+    for name, color, width, values in (
+        ("read", "#8ccfa8", 6, [p.bytes_read for p in result.frontier]),
+        ("written", "#c8553d", 1.5, [p.bytes_written for p in result.frontier]),
     ):
-        traffic.plot(memory, [v / _GIB for v in values], marker="o", color=color, label=name)
+        sizes = [v / _GIB for v in values]
+        traffic.plot(memory, sizes, marker="o", color=color, linewidth=width, label=name)
     traffic.set_ylabel("GiB a step")
     traffic.set_xlabel("host memory, GiB")
     traffic.set_xscale("log", base=2)
     traffic.set_xticks(memory, [f"{value:.2g}" for value in memory])
     traffic.minorticks_off()
-    traffic.set_ylim(bottom=0)
+    most_bytes = max(max(p.bytes_read, p.bytes_written) for p in result.frontier)
+    traffic.set_ylim(0, max(0.1, 1.1 * most_bytes / _GIB))
     traffic.legend(frameon=False)
     for axes in (speed, traffic):
         axes.spines[["top", "right"]].set_visible(False)
