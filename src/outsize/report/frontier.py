@@ -90,7 +90,7 @@ def draw_frontier(result: PlanResult, path: Path) -> None:
     traffic.set_ylabel("GiB a step")
     traffic.set_xlabel("host memory, GiB")
     traffic.set_xscale("log", base=2)
-    traffic.set_xticks(memory, [f"{value:.2g}" for value in memory])
+    traffic.set_xticks(memory, [f"{value:.3g}" for value in memory])
     traffic.minorticks_off()
     most_bytes = max(max(p.bytes_read, p.bytes_written) for p in result.frontier)
     traffic.set_ylim(0, max(0.1, 1.1 * most_bytes / _GIB))
