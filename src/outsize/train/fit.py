@@ -14,9 +14,9 @@ from outsize.train.workload import make_workload
 LEAST_SLACK_BYTES = 20 * 2**20
 _SLACK_FRACTION = 0.3
 
-_MEASUREMENTS_DIFFER_BYTES = 8 * 2**20
-_MEASUREMENTS_DIFFER_FRACTION = 0.15
-"""Temporaries of one step were 138 and 150 MiB in two runs; the slack adds its share to that."""
+_LIBRARIES_DIFFER_BYTES = 4 * 2**20
+_ESTIMATES_DIFFER_BYTES = 8 * 2**20
+_ESTIMATES_DIFFER_FRACTION = 0.15
 
 _PLAN_BYTES_PER_ACTION = 6 * 2**10
 _LEAST_PLAN_BYTES = 2 * 2**20
@@ -41,11 +41,16 @@ def slack_bytes(layout: Layout, profile: Profile) -> int:
 
 
 def measurements_differ_bytes(profile: Profile) -> int:
-    """Return by how much two measurements of the same layers may differ in what a run then needs: a
-    budget that is named as enough has this much more.
+    """Return by how much what a run needs may differ from what a profile says: a budget that is
+    named as enough has this much more.
+
+    A run takes the least temporaries of all measurements, its own among them, so after one it can
+    only differ by what the libraries weigh.
     """
+    if profile.measured_at is not None:
+        return _LIBRARIES_DIFFER_BYTES
     temporaries_bytes = profile.fixed_bytes - profile.baseline_bytes
-    return _MEASUREMENTS_DIFFER_BYTES + int(_MEASUREMENTS_DIFFER_FRACTION * temporaries_bytes)
+    return _ESTIMATES_DIFFER_BYTES + int(_ESTIMATES_DIFFER_FRACTION * temporaries_bytes)
 
 
 def span_elements(model: ModelSpec) -> int:
