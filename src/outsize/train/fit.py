@@ -1,14 +1,17 @@
 """What the planner is offered: the shapes of a step that the options allow, with what they cost."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from outsize.plan.choose import Candidate
+from outsize.plan.choose import Candidate, Choice
 from outsize.plan.layout import Layout
 from outsize.plan.schedule import train_step
+from outsize.spec.machine import Lanes, MachineProfile
 from outsize.spec.model import ModelSpec
+from outsize.store.store import layout_bytes
 from outsize.train.options import TrainOptions
 from outsize.train.profiled import Profile
+from outsize.train.state_file import all_extents, plan_lists
 from outsize.train.workload import make_workload
 
 LEAST_SLACK_BYTES = 20 * 2**20
@@ -97,3 +100,18 @@ def candidate(layout: Layout, profile: Profile, options: TrainOptions) -> Candid
         fixed_bytes=profile.fixed_bytes + slack_bytes(layout, profile),
         chooses_keeping=options.activations == "auto" and profile.keeps_products,
     )
+
+
+def rates(machine: MachineProfile, profile: Profile) -> Lanes:
+    """Return the rates that a step runs at: the machine's, with the update rate of its layers."""
+    return replace(machine.lanes, update_bytes_per_s=profile.memory_bytes_per_s)
+
+
+def fits_on_disk(disk_bytes: int) -> Callable[[Choice], bool]:
+    """Return a test of whether a plan's state file is at most `disk_bytes`."""
+
+    def fits(choice: Choice) -> bool:
+        extents = all_extents(choice.candidate.layout, plan_lists(choice.planned.plan))
+        return layout_bytes(extents) <= disk_bytes
+
+    return fits

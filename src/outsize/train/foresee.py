@@ -22,7 +22,6 @@ from outsize.results import TierBytes
 from outsize.runtime.events import OnEvent, PhaseAdvanced, Planned, phase
 from outsize.spec.machine import Lanes, MachineProfile
 from outsize.spec.tensor import DTYPE_BYTES
-from outsize.store.store import layout_bytes
 from outsize.train.budgets import disk_refusal, free_disk_bytes, host_budget_bytes
 from outsize.train.data.estimate import TokenEstimate, estimate_tokens
 from outsize.train.describe import (
@@ -34,7 +33,13 @@ from outsize.train.describe import (
     steps_of_tokens,
 )
 from outsize.train.explain import plan_rows
-from outsize.train.fit import candidate, make_layouts, measurements_differ_bytes
+from outsize.train.fit import (
+    candidate,
+    fits_on_disk,
+    make_layouts,
+    measurements_differ_bytes,
+    rates,
+)
 from outsize.train.foresee_device import foresee_device
 from outsize.train.kept_profiles import kept_profile
 from outsize.train.options import PlanOptions, TrainOptions
@@ -42,7 +47,7 @@ from outsize.train.plan_result import FrontierPoint, PlanResult
 from outsize.train.profiled import Profile, expected_profile
 from outsize.train.remedies import no_plan
 from outsize.train.run_folder import merged_options, span_of_run, steps_of_run
-from outsize.train.state_file import all_extents, plan_lists
+from outsize.train.state_file import plan_lists
 
 _TOKENIZER_BYTES = 4 * 2**20
 _ROW_FILES = 3
@@ -129,24 +134,13 @@ class Planner:
             BudgetError: none fits.
         """
         shapes = [self._shape(layout, self._options) for layout in self._layouts]
-        disk_bytes = budget.disk - sum(other.values())
-
-        def fits(choice: Choice) -> bool:
-            extents = all_extents(choice.candidate.layout, plan_lists(choice.planned.plan))
-            return layout_bytes(extents) <= disk_bytes
-
+        fits = fits_on_disk(budget.disk - sum(other.values()))
         for shape in shapes:
+            offered, lanes = (shape.candidate,), self.lanes(shape)
             try:
-                found = choose(
-                    (shape.candidate,),
-                    budget.host,
-                    self.lanes(shape),
-                    self._options.objective,
-                    fits,
-                )
+                return shape, choose(offered, budget.host, lanes, self._options.objective, fits)
             except DoesNotFitError:
                 continue
-            return shape, found
         raise no_plan(
             self._options,
             [(one.candidate, one.profile) for one in shapes],
@@ -161,7 +155,7 @@ class Planner:
 
     def lanes(self, shape: Shape) -> Lanes:
         """Return the rates that the shape's step runs at."""
-        return replace(self._machine.lanes, update_bytes_per_s=shape.profile.memory_bytes_per_s)
+        return rates(self._machine, shape.profile)
 
     def frontier(self, shape: Shape, on_event: OnEvent) -> tuple[FrontierPoint, ...]:
         """Return the best plans at growing budgets."""

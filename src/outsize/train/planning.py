@@ -86,13 +86,14 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
     lists = [*plan_lists(session.planned.plan)]
     if evaluator is not None:
         lists.append(tuple(evaluator.actions))
+    steps = _steps(options, rows.num_rows, session)
     planning = Planning(
         session=session,
         rows=rows,
         evaluator=evaluator,
         extents=all_extents(session.layout, lists),
-        steps=_steps(options, rows.num_rows, session),
-        outline=_outline(session, inputs, lists, _steps(options, rows.num_rows, session)),
+        steps=steps,
+        outline=_outline(session, inputs, lists, steps),
     )
     _check_disk(planning, inputs)
     on_event(Planned(rows=plan_rows(describe(planning.outline))))

@@ -5,11 +5,11 @@ prediction.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from outsize.errors import BudgetError
 from outsize.models.layered import Batch, LayeredModel
-from outsize.plan.choose import Choice, choose
+from outsize.plan.choose import choose
 from outsize.plan.layout import Layout
 from outsize.plan.residency import DoesNotFitError
 from outsize.plan.search import PlannedStep
@@ -17,15 +17,13 @@ from outsize.plan.simulate import Prediction
 from outsize.spec.machine import Lanes, MachineProfile
 from outsize.store.budget import peak_resident_bytes
 from outsize.store.heap import drop_file_pages, trim_heap
-from outsize.store.store import layout_bytes
-from outsize.train.fit import candidate, make_layouts, slack_bytes
+from outsize.train.fit import candidate, fits_on_disk, make_layouts, rates, slack_bytes
 from outsize.train.kept_profiles import keep_profile, kept_profile, steadied_profile
 from outsize.train.kernels import TrainKernels, make_optimizer
 from outsize.train.options import TrainOptions
 from outsize.train.profile import profile_layers
 from outsize.train.profiled import Profile
 from outsize.train.refusal import refusal, refuse_hopeless
-from outsize.train.state_file import all_extents, plan_lists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +95,7 @@ def plan_session(
         BudgetError: no plan fits, with remedies that do.
     """
     drop_file_pages()
-    optimizer = make_optimizer(options)
+    optimizer, fits = make_optimizer(options), fits_on_disk(disk_bytes)
     refused: BudgetError | None = None
     for layout in make_layouts(options, model.spec, chosen_span):
         try:
@@ -111,13 +109,13 @@ def plan_session(
         before = kept_profile(layout, machine.fingerprint, options.threads)
         profile = steadied_profile(profile, before)
         keep_profile(layout, machine.fingerprint, options.threads, profile)
-        rates = replace(machine.lanes, update_bytes_per_s=profile.memory_bytes_per_s)
+        lanes = rates(machine, profile)
         one = candidate(layout, profile, options)
         floor_bytes = max(floor_bytes, peak_resident_bytes())
         try:
             if floor_bytes > budget_bytes:
                 raise DoesNotFitError(floor_bytes)
-            choice = choose((one,), budget_bytes, rates, options.objective, _fits(disk_bytes))
+            choice = choose((one,), budget_bytes, lanes, options.objective, fits)
         except DoesNotFitError:
             refused = refusal(model, options, batches[0], budget_bytes, floor_bytes, one, profile)
             trim_heap()
@@ -128,20 +126,10 @@ def plan_session(
             layout=chosen,
             kernels=TrainKernels(model, chosen, optimizer),
             profile=profile,
-            machine=rates,
+            machine=lanes,
             planned=choice.planned,
             budget_bytes=budget_bytes,
             predicted_host_bytes=max(floor_bytes, choice.host_bytes),
         )
     assert refused is not None
     raise refused
-
-
-def _fits(disk_bytes: int) -> Callable[[Choice], bool]:
-    """Return a test of whether a plan's state file is at most `disk_bytes`."""
-
-    def fits(choice: Choice) -> bool:
-        extents = all_extents(choice.candidate.layout, plan_lists(choice.planned.plan))
-        return layout_bytes(extents) <= disk_bytes
-
-    return fits
