@@ -82,7 +82,7 @@ def report(options: argparse.Namespace, results: dict[str, dict]) -> str:
         "budget's size.",
         "",
         "| budget | predicted peak | measured peak | tokens/s | step predicted, measured "
-        "| read, written a step | loss |",
+        "| read, written a step (first state included) | loss |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for budget, result in results.items():

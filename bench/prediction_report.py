@@ -24,7 +24,7 @@ def write_report(
         "is its own process of four steps; step time is the median after the first one. Budgets "
         "lie between the smallest that the planner names (0) and everything in memory (1).",
         "",
-        *_verdicts(good, len(done)),
+        *_verdicts(good, len(grid), len(grid) - len(done)),
         "",
         *_table(good),
         "",
@@ -49,7 +49,7 @@ def _bytes_exact(record: dict) -> bool:
     return all(result[f"predicted_{key}"] == result[key] for key in ("bytes_read", "bytes_written"))
 
 
-def _verdicts(good: Sequence[dict], num_cases: int) -> list[str]:
+def _verdicts(good: Sequence[dict], num_cases: int, num_missing: int) -> list[str]:
     ratios = [_host_ratio(record) for record in good]
     errors = [abs(_time_error(record)) for record in good]
     inside = sum(
@@ -61,7 +61,8 @@ def _verdicts(good: Sequence[dict], num_cases: int) -> list[str]:
         return f"{count} of {len(good)}"
 
     return [
-        f"- {share(num_cases)} cases ran to their end.",
+        f"- {len(good)} of {num_cases} cases ran to their end; "
+        f"{num_cases - num_missing - len(good)} failed, {num_missing} were not run.",
         f"- Host peak: measured never above the budget in {share(inside)}, never above the "
         f"prediction in {share(sum(r >= 1 for r in ratios))}; predicted at most 10 % above "
         f"measured in {share(sum(r <= 1.1 for r in ratios))}, at most 20 % in "

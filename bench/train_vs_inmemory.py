@@ -2,10 +2,11 @@
 
     python bench/train_vs_inmemory.py smollm2-135m --memory 1GiB [--rounds 3] [--steps 4]
 
-Builds random weights of a shape, then runs plain PyTorch at its best (allocator tuned, huge pages)
-and `outsize train` inside a memory control group of the budget's size, in turn, each in its own
-process, on the same rows. Writes a table to bench/results. Needs root for the control group;
-without it the budget is Outsize's own.
+Builds random weights of a shape, then runs plain PyTorch at its best (allocator tuned, huge pages),
+the peers that `--peer` names, and `outsize train` inside a memory control group of the budget's
+size, in turn, each in its own process, on the same rows, without clipping. Writes a table to
+bench/results. Needs root for the control group; without it the budget is Outsize's own. The share
+of the matrix rate needs a profile (`outsize probe`).
 """
 
 import argparse
@@ -17,10 +18,13 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from outsize.formats.model_spec import know_model
 from outsize.formats.prepare import prepare_model
+from outsize.machines.profile_file import load_profile, profile_path
 from outsize.quantities import format_bytes
 from outsize.train.data.child import prepare_in_child
 from outsize.train.data.options import DataOptions
@@ -32,6 +36,14 @@ TUNED = {
     "MALLOC_TRIM_THRESHOLD_": "34359738368",
     "MALLOC_TOP_PAD_": "268435456",
     "MALLOC_MMAP_MAX_": "0",
+}
+DEEPSPEED = {
+    "DS_ACCELERATOR": "cpu",
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29517",
 }
 HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
@@ -49,8 +61,9 @@ def main() -> None:
                 max_seq_length=options.seq_length,
             )
         )
+        share = matrix_share(options, work / "model" / "config.json")
         runs = run_all(options, work)
-    report(options, runs)
+    report(options, runs, share)
 
 
 def read_options() -> argparse.Namespace:
@@ -62,6 +75,12 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--plain-micro-batch", type=int, nargs="+", default=[4, 1])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument(
+        "--peer", nargs="*", default=[], choices=["deepspeed-cpu", "deepspeed-nvme"]
+    )
+    parser.add_argument("--peer-micro-batch", type=int, default=2)
+    parser.add_argument("--without-huge-pages", action="store_true")
+    parser.add_argument("--train", default="", help="more options of `outsize train`")
     parser.add_argument("--work", default=None)
     return parser.parse_args()
 
@@ -74,22 +93,42 @@ def make_model(shape: str, folder: Path) -> None:
 
 
 def run_all(options: argparse.Namespace, work: Path) -> dict[str, list[dict]]:
-    sides: dict[str, tuple[list[str], dict[str, str]]] = {}
-    for micro in options.plain_micro_batch:
-        command = [
-            sys.executable, str(HERE / "plain_step.py"), str(work / "model"), str(work / "data"),
-            str(options.steps), str(micro), str(options.tokens_per_step),
-        ]  # fmt: skip
-        sides[f"plain PyTorch, micro-batch {micro}, allocator tuned"] = (command, TUNED)
-        sides[f"plain PyTorch, micro-batch {micro}, tuned and huge pages"] = (command, TUNED | HUGE)
-    sides[f"outsize, {options.memory}"] = (outsize_command(options, work), {})
+    sides = all_sides(options, work)
     runs: dict[str, list[dict]] = {name: [] for name in sides}
     for number in range(options.rounds):
         for name, (command, environment) in sides.items():
             print(f"round {number + 1}: {name}", file=sys.stderr)
-            shutil.rmtree(work / "run", ignore_errors=True)
+            for folder in ("run", "nvme"):
+                shutil.rmtree(work / folder, ignore_errors=True)
             runs[name].append(run(command, environment))
     return runs
+
+
+def all_sides(
+    options: argparse.Namespace, work: Path
+) -> dict[str, tuple[list[str], dict[str, str]]]:
+    """Name, command and environment of everything that is compared."""
+    sides: dict[str, tuple[list[str], dict[str, str]]] = {}
+    for micro in options.plain_micro_batch:
+        command = step_command(options, work, "plain_step.py", micro)
+        name = f"plain PyTorch, micro-batch {micro}, allocator tuned"
+        sides[name] = (command, TUNED)
+        if not options.without_huge_pages:
+            sides[f"{name}, huge pages"] = (command, TUNED | HUGE)
+    for peer in options.peer:
+        offload = "cpu" if peer == "deepspeed-cpu" else f"nvme:{work / 'nvme'}"
+        command = step_command(options, work, "deepspeed_step.py", options.peer_micro_batch)
+        name = f"DeepSpeed ZeRO-3, optimizer on {offload.partition(':')[0]}, allocator tuned"
+        sides[name] = ([*command, offload], TUNED | DEEPSPEED)
+    sides[f"outsize, {options.memory}"] = (outsize_command(options, work), {})
+    return sides
+
+
+def step_command(options: argparse.Namespace, work: Path, script: str, micro: int) -> list[str]:
+    return [
+        sys.executable, str(HERE / script), str(work / "model"), str(work / "data"),
+        str(options.steps), str(micro), str(options.tokens_per_step),
+    ]  # fmt: skip
 
 
 def outsize_command(options: argparse.Namespace, work: Path) -> list[str]:
@@ -98,7 +137,8 @@ def outsize_command(options: argparse.Namespace, work: Path) -> list[str]:
         "--tokenizer", str(work / "model"), "--data", "builtin:python-reference",
         "--memory", options.memory, "--steps", str(options.steps),
         "--tokens-per-step", str(options.tokens_per_step),
-        "--max-seq-length", str(options.seq_length), "--output", str(work / "run"),
+        "--max-seq-length", str(options.seq_length), "--max-grad-norm", "0",
+        "--output", str(work / "run"), *options.train.split(),
     ]  # fmt: skip
     if os.geteuid() == 0 and Path("/sys/fs/cgroup/memory").is_dir():
         return [sys.executable, str(HERE / "in_cgroup.py"), options.memory, *train]
@@ -112,7 +152,9 @@ def run(command: list[str], environment: dict[str, str]) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def report(options: argparse.Namespace, runs: dict[str, list[dict]]) -> None:
+def report(
+    options: argparse.Namespace, runs: dict[str, list[dict]], share: Callable[[float], str]
+) -> None:
     rows = []
     for name, results in runs.items():
         speeds = [speed(options, r) for r in results]
@@ -127,18 +169,44 @@ def report(options: argparse.Namespace, runs: dict[str, list[dict]]) -> None:
         f"{options.rounds} rounds in turn, {options.steps} steps each, "
         f"{options.tokens_per_step} tokens a step.",
         "",
-        "| run | tokens/s, median (least to most) | against the best plain | peak |",
-        "| --- | --- | --- | --- |",
+        "| run | tokens/s, median (least to most) | against the best plain | of the matrix rate "
+        "| peak |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for name, median, least, most, results in rows:
         lines.append(
             f"| {name} | {median:.0f} ({least:.0f} to {most:.0f}) | {median / best:.2f} | "
-            f"{format_bytes(max(map(peak_bytes, results)))} |"
+            f"{share(median)} | {format_bytes(max(map(peak_bytes, results)))} |"
         )
     lines += details(rows[-1][-1])
-    path = HERE / "results" / f"train-vs-inmemory-{options.shape}-{options.memory}.md"
+    name = f"train-vs-inmemory-{options.shape}-{options.tokens_per_step}-{options.memory}.md"
+    path = HERE / "results" / name
     path.write_text("\n".join(lines) + "\n")
     print(path.read_text())
+
+
+def matrix_share(options: argparse.Namespace, config: Path) -> Callable[[float], str]:
+    """What part of the machine's best bfloat16 rate so many tokens a second are, counted as 6
+    operations a token for each element of a matrix that it is multiplied with, and 6 x length x
+    width a block for causal attention.
+    """
+    if not profile_path().exists():
+        return lambda tokens_per_s: "-"
+    rates = load_profile(profile_path()).host.matmul
+    best = max(rate.flops_per_s for rate in rates if rate.dtype == "bfloat16")
+    spec = know_model(str(config)).spec
+    layers = spec.layers
+    width = spec.attention_heads * spec.attention_head_size
+    products = 6 * sum(
+        tensor.num_elements
+        for layer in layers[1:-1]
+        for tensor in layer.tensors
+        if len(tensor.shape) == 2
+    )
+    head = 6 * spec.vocab_size * spec.hidden_size
+    attention = 6 * options.seq_length * width * (len(layers) - 2)
+    per_token = products + head + attention
+    return lambda tokens_per_s: f"{per_token * tokens_per_s / best:.0%}"
 
 
 def details(results: list[dict]) -> list[str]:
@@ -153,7 +221,8 @@ def details(results: list[dict]) -> list[str]:
         f"measured {last['measured_step_s']:.2f} s; "
         f"exposed I/O {last['exposed_io_s']:.2f} s a step; "
         f"{last['bytes_read'] / last['steps'] / gib:.2f} GiB read and "
-        f"{last['bytes_written'] / last['steps'] / gib:.2f} GiB written a step.",
+        f"{last['bytes_written'] / last['steps'] / gib:.2f} GiB written a step, the first state "
+        "included.",
     ]
 
 

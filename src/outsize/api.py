@@ -17,6 +17,7 @@ from outsize.options import (
     ProbeOptions,
     VerifyOptions,
 )
+from outsize.paths import user_path
 from outsize.results import ExportResult, GenerateResult, TrainResult, VerifyResult
 from outsize.runtime.events import Notice, OnEvent
 from outsize.store.heap import keep_heap_pages
@@ -48,14 +49,22 @@ def train(
 
 
 def plan(options: PlanOptions, on_event: OnEvent) -> "PlanResult":
-    """Plan and predict from headers; loads no weights and no library, leaves nothing on disk.
+    """Plan and predict from headers; loads no weights and no library, leaves nothing on disk but
+    the chart that was asked for.
 
     Raises:
         OutsizeError: the run would be refused for the same reason.
     """
+    from outsize.train.chart import check_chart, draw_frontier
     from outsize.train.foresee import foresee
 
-    return foresee(options, on_event)
+    chart = None if options.chart is None else user_path(options.chart)
+    if chart is not None:
+        check_chart(chart)
+    result = foresee(options, on_event)
+    if chart is not None:
+        draw_frontier(result, chart)
+    return result
 
 
 def dry_run(

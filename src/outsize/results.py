@@ -44,10 +44,12 @@ class TrainResult:
         measured_step_s: median wall time of a step.
         predicted_exposed_io_s: transfer time of a step that compute does not hide, by the plan.
         exposed_io_s: the same, measured, mean of the steps.
-        predicted_bytes_read: bytes that the steps of this process read from disk, by the plan.
-        predicted_bytes_written: bytes that they write, by the plan.
-        bytes_read: bytes that they did read.
-        bytes_written: bytes that they did write.
+        predicted_bytes_read: bytes that this process reads from the state on disk, steps and
+            evaluations together, by the plan.
+        predicted_bytes_written: bytes that it writes to it, the first state of a new run included,
+            by the plan.
+        bytes_read: bytes that it did read.
+        bytes_written: bytes that it did write.
         limited_by: the resource that decides the time of a step.
         output: the run folder.
         resumed_from: the step that this process went on after; None for a new run.

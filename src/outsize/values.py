@@ -53,10 +53,18 @@ class Range:
         return " and ".join(f"{word} {bound:g}" for word, bound in words if bound is not None)
 
 
-Count = Annotated[int, Range(minimum=1)]
+MOST_COUNT = 10**10
+"""More than any number of steps, tokens or rows that can be meant; sizes that are worked out from
+it still fit 64 bits.
+"""
+
+MOST_NUMBER = 1e15
+"""More than any number of epochs or seconds that can be meant; products of it stay finite."""
+
+Count = Annotated[int, Range(minimum=1, maximum=MOST_COUNT)]
 CountOrZero = Annotated[int, Range(minimum=0)]
-Positive = Annotated[float, Range(above=0)]
-NonNegative = Annotated[float, Range(minimum=0)]
+Positive = Annotated[float, Range(above=0, maximum=MOST_NUMBER)]
+NonNegative = Annotated[float, Range(minimum=0, maximum=MOST_NUMBER)]
 Decay = Annotated[float, Range(minimum=0, below=1)]
 Fraction = Annotated[float, Range(minimum=0, below=1)]
 

@@ -6,7 +6,7 @@ import pytest
 from sources import imports, modules
 
 LAYERS = (
-    {"quantities"},
+    {"quantities", "paths"},
     {"errors"},
     {"values"},
     {"fields"},

@@ -150,14 +150,16 @@ def test_one_token_at_a_time_can_be_planned_for(verb: Verb) -> None:
 def test_the_length_of_a_run(verb: Verb) -> None:
     asked = verb.result("--steps", 7, "--data", REFERENCE)["total"]
     assert (asked["steps"], asked["steps_from"]) == (7, "asked for")
-    tokens = estimate_tokens(REFERENCE).tokens
-    assert tokens is not None
-    once = verb.result("--data", REFERENCE)["total"]
-    assert once["steps"] == -(-tokens // 2048)
-    assert once["steps_from"] == f"about {tokens:,} tokens of data"
+    rows = estimate_tokens(REFERENCE, max_seq_length=512).rows
+    assert rows is not None
+    body = verb.result("--data", REFERENCE)
+    once = body["total"]
+    assert once["steps"] == -(-rows // 4)
+    assert once["steps_from"] == f"about {rows:,} rows of data"
     thrice = verb.result("--data", REFERENCE, "--epochs", 2.5)["total"]
-    assert thrice["steps"] == -(-tokens * 5 // (2 * 2048))
-    assert thrice["seconds"] == pytest.approx(thrice["steps"] / once["steps"] * once["seconds"])
+    assert thrice["steps"] == -(-rows * 5 // (2 * 4))
+    more = thrice["steps"] - once["steps"]
+    assert thrice["seconds"] > once["seconds"] + 0.99 * more * body["predicted_step_s"]
     assert verb.result()["total"] is None
     assert "name --steps, or --data whose size can be told" in verb.err
     assert verb.result("--data", "org/name")["total"] is None
@@ -168,6 +170,53 @@ def test_what_is_kept_for_evaluation_is_not_trained_on(verb: Verb) -> None:
     whole = verb.result("--data", REFERENCE)["total"]["steps"]
     rest = verb.result("--data", REFERENCE, "--evaluation-fraction", 0.5)["total"]["steps"]
     assert rest == pytest.approx(whole / 2, abs=1)
+
+
+def test_without_packing_every_chat_has_a_row_of_its_own(verb: Verb) -> None:
+    messages = [{"role": role, "content": "x" * 200} for role in ("user", "assistant")]
+    (verb.folder / "a.jsonl").write_text((json.dumps({"messages": messages}) + "\n") * 100)
+    packed = verb.result("--data", "a.jsonl")
+    alone = verb.result("--data", "a.jsonl", "--no-packing")
+    assert (packed["total"]["steps"], alone["total"]["steps"]) == (7, 25)  # four rows a step
+    role = "tokenizer and data"
+    more_bytes = alone["disk_bytes"][role] - packed["disk_bytes"][role]
+    assert more_bytes == 75 * (12 * 512 + 4)
+
+
+def test_evaluations_are_part_of_a_run(verb: Verb) -> None:
+    text = ("--data", REFERENCE, "--steps", 10)
+    without = verb.result(*text)["total"]
+    at_end = verb.result(*text, "--evaluation-fraction", 0.1)
+    assert (without["evaluations"], at_end["total"]["evaluations"]) == (0, 1)
+    assert at_end["total"]["seconds"] > without["seconds"]
+    assert at_end["total"]["bytes_read"] > without["bytes_read"]
+    role = "tokenizer and data"
+    assert at_end["disk_bytes"][role] == verb.result(*text)["disk_bytes"][role]
+    evaluating = (*text, "--evaluation-fraction", 0.1, "--evaluation-steps", 4)
+    often = verb.result(*evaluating)["total"]
+    assert often["evaluations"] == 3
+    assert "10 steps (asked for), 3 evaluations, " in verb.err
+    assert often["bytes_read"] > 2.5 * at_end["total"]["bytes_read"]
+    assert often["bytes_written"] > at_end["total"]["bytes_written"]
+    assert often["not_counted"] is None
+    unknown = ("--data", "org/name", "--steps", 10, "--evaluation-fraction", 0.1)
+    assert verb.result(*unknown)["total"]["not_counted"] is not None
+    assert "the evaluations, whose rows cannot be told" in verb.err
+
+
+def test_with_an_accelerator_a_short_run_writes_its_state_too(verb: Verb) -> None:
+    body = verb.result("--machine", "workstation-24gb", "--steps", 3, model="model/config.json")
+    total, state_bytes = body["total"], body["disk_bytes"]["state, two copies"] // 2
+    assert body["predicted_bytes_written"] == 0
+    assert total["bytes_written"] == 2 * state_bytes  # when it is made, and at the end
+    assert total["bytes_read"] == state_bytes
+    evaluated = verb.result(
+        "--machine", "workstation-24gb", "--steps", 3,
+        "--data", REFERENCE, "--evaluation-fraction", 0.1, "--evaluation-steps", 2,
+    )["total"]  # fmt: skip
+    assert evaluated["evaluations"] == 2
+    assert evaluated["bytes_written"] == 3 * state_bytes
+    assert evaluated["bytes_read"] > 3 * state_bytes
 
 
 def test_the_field_that_holds_the_text_can_be_named(verb: Verb) -> None:
@@ -279,6 +328,13 @@ def test_sizes_follow_the_one_rule(verb: Verb, size: str, count: int | None) -> 
         (("--max-seq-length", 8192, "--tokens-per-step", 8192), "usage", "4096 positions"),
         (("--dtype", "int8"), "usage", "dtype must be one of"),
         (("--data", "nowhere.jsonl"), "data", "nowhere.jsonl"),
+        (("--data", "~no-such-user/x.txt"), "data", "There is no data at"),
+        (("--data", "x" * 300), "data", "There is no data at"),
+        (("--evaluation-data", "nowhere.jsonl"), "data", "nowhere.jsonl"),
+        (("--machine", "x" * 300), "usage", "There is no machine"),
+        (("--chart", "x" * 300 + ".png"), "usage", "cannot be written; name a file in a folder"),
+        (("--epochs", "1e308"), "usage", "epochs must be a number above 0"),
+        (("--steps", "9" * 400), "usage", "steps must be a whole number of at least 1"),
         (("--resume", "nowhere"), "run", "nowhere holds no run"),
         (("--mem", "1GiB"), "usage", "mem"),
     ],
@@ -413,8 +469,11 @@ def test_the_frontier_in_words_and_as_a_picture(verb: Verb) -> None:
     assert all(point["host_bytes"] <= point["budget_bytes"] for point in points)
     assert points[-1]["bytes_written"] == points[-1]["bytes_read"] == 0
     assert budgets[-1] == body["everything_bytes"]
-    micro_batch = ("--micro-batch-size", str(body["micro_batch_size"]))
-    assert budgets[0] == smallest(verb, "--machine", "laptop", *micro_batch)
+    assert budgets[0] == smallest(verb, "--machine", "laptop")
+    for point in points:
+        asked = verb.result("--memory", point["budget_bytes"], "--machine", "laptop")
+        assert asked["predicted_step_s"] == point["step_s"]
+        assert asked["micro_batch_size"] == point["micro_batch_size"]
     content = (verb.folder / "x.png").read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = (int.from_bytes(content[i : i + 4]) for i in (16, 20))

@@ -37,7 +37,8 @@ from outsize.train.profile import largest_action_bytes
 from outsize.train.profiled import Profile
 from outsize.train.session import Session
 from outsize.train.state_file import all_extents, durable_regions, plan_lists
-from outsize.train.trainer import Trainer, TrainLog, commit_state
+from outsize.train.step_data import TrainLog
+from outsize.train.trainer import Trainer, commit_state
 from outsize.train.verify.plain import PlainTrainer
 from outsize.train.verify.plain_run import train_step
 from outsize.train.verify.token_rows import write_token_rows

@@ -21,7 +21,10 @@ from outsize.train.options import TrainOptions
         ({"lr_scheduler_type": "constant", "warmup_steps": 1}, "constant_with_warmup"),
         ({"evaluation_data": "e", "evaluation_fraction": 0.1}, "exclude each other"),
         ({"evaluation_steps": 5}, "needs --evaluation-data or --evaluation-fraction"),
-        ({"max_grad_norm": -1.0}, "max_grad_norm must be a number of at least 0; got -1.0"),
+        ({"max_grad_norm": -1.0}, r"max_grad_norm must be a number of at least 0 and .*; got -1.0"),
+        ({"epochs": 1e308}, r"epochs must be a number above 0 and of at most 1e\+15; got 1e\+308"),
+        ({"steps": 10**400}, r"steps must be a whole number of at least 1 and .* 1e\+10; got 100"),
+        ({"commit_seconds": 1e308}, r"commit_seconds must be a number .* of at most 1e\+15"),
     ],
 )
 def test_train_options_that_contradict_each_other_are_refused(

@@ -1,7 +1,5 @@
 """`outsize plan train`: say what a training run would take and do, and load no weights."""
 
-from pathlib import Path
-
 from outsize.cli.train_groups import TRAIN_GROUPS
 from outsize.cli.verb import Group, Outcome, Verb
 from outsize.train.options import PlanOptions
@@ -10,16 +8,13 @@ from outsize.train.options import PlanOptions
 def run(options: PlanOptions) -> Outcome:
     """Plan the run and show its prediction."""
     from outsize import api
-    from outsize.report.frontier import check_chart, draw_frontier, show_frontier
+    from outsize.report.frontier import show_frontier
     from outsize.report.terminal import TerminalReporter
 
-    if options.chart is not None:
-        check_chart(Path(options.chart))
     with TerminalReporter() as reporter:
         result = api.plan(options, reporter.on_event)
     show_frontier(reporter.console, result)
     if options.chart is not None:
-        draw_frontier(result, Path(options.chart))
         reporter.console.print(f"chart    {options.chart}", markup=False, soft_wrap=True)
     return Outcome(json=result.to_json())
 

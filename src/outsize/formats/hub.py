@@ -17,6 +17,7 @@ from outsize.formats.gguf_file import GgufSource
 from outsize.formats.safetensors import INDEX_NAME, SINGLE_NAME, SafetensorsSource
 from outsize.formats.safetensors_index import read_index
 from outsize.formats.source import WeightSource
+from outsize.paths import is_file, is_folder, is_there, user_path
 
 Kind = Literal["safetensors", "gguf", "config"]
 
@@ -43,12 +44,15 @@ class ModelFiles:
         gguf_file: the GGUF file's name inside the folder; None when `kind` is another.
         kind: where weights come from; `config` means that there are none and training starts from
             scratch.
+        may_lack_weights: whether only the config was asked for, so that files of weights may be
+            missing; `has_weights` tells.
     """
 
     name: str
     folder: Path
     gguf_file: str | None
     kind: Kind
+    may_lack_weights: bool = False
 
 
 def resolve(model: str, *, with_weights: bool = True) -> ModelFiles:
@@ -56,8 +60,7 @@ def resolve(model: str, *, with_weights: bool = True) -> ModelFiles:
 
     Args:
         model: what the user wrote.
-        with_weights: whether a Hub model is downloaded whole; otherwise its config alone is, and
-            `has_weights` says whether the weights are here already.
+        with_weights: whether a Hub model is downloaded whole; otherwise its config alone is.
 
     Raises:
         ModelError: no such model, or the Hub cannot be reached; says what to do.
@@ -66,9 +69,9 @@ def resolve(model: str, *, with_weights: bool = True) -> ModelFiles:
     """
     if model in BUILT_IN:
         return _built_in(model)
-    path = Path(model).expanduser()
-    if model and _exists(path):
-        return files_in_folder(path) if path.is_dir() else _single_file(path)
+    path = user_path(model)
+    if model and is_there(path):
+        return files_in_folder(path) if is_folder(path) else _single_file(path)
     if _looks_like_path(model):
         raise ModelError(f"{model} does not exist. {_ACCEPTED}")
     if not is_hub_id(model):
@@ -115,8 +118,8 @@ def files_in_folder(folder: Path, name: str | None = None) -> ModelFiles:
         ModelError: the folder holds no model, or more than one GGUF file.
     """
     name = name or folder.resolve().name
-    if (folder / SINGLE_NAME).exists() or (folder / INDEX_NAME).exists():
-        if not (folder / "config.json").is_file():
+    if is_there(folder / SINGLE_NAME) or is_there(folder / INDEX_NAME):
+        if not is_file(folder / "config.json"):
             raise ModelError(
                 f"{folder} has safetensors but no config.json, so its architecture is unknown."
             )
@@ -134,7 +137,7 @@ def files_in_folder(folder: Path, name: str | None = None) -> ModelFiles:
             f"{folder} has {other[0]} but no {SINGLE_NAME} or {INDEX_NAME}; "
             "save the model with Transformers' save_pretrained to get them."
         )
-    if (folder / "config.json").is_file():
+    if is_file(folder / "config.json"):
         return ModelFiles(name=name, folder=folder, gguf_file=None, kind="config")
     raise ModelError(
         f"{folder} holds no model: no {SINGLE_NAME}, no .gguf file and no config.json."
@@ -160,13 +163,6 @@ def _single_file(path: Path) -> ModelFiles:
     if path.name == "config.json":
         return ModelFiles(name=folder.name, folder=folder, gguf_file=None, kind="config")
     raise ModelError(f"{path} is neither a .gguf file nor a config.json. {_ACCEPTED}")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a text too long for a path is none
-        return False
 
 
 def _looks_like_path(model: str) -> bool:
@@ -195,7 +191,9 @@ def _config_from_hub(hub_id: str) -> ModelFiles:
     folder = download(hub_id, CONFIG_PATTERNS)
     if not (folder / "config.json").is_file():
         raise ModelError(f"The Hub model {hub_id} has no config.json, so its size is unknown.")
-    return ModelFiles(name=hub_id, folder=folder, gguf_file=None, kind="safetensors")
+    return ModelFiles(
+        name=hub_id, folder=folder, gguf_file=None, kind="safetensors", may_lack_weights=True
+    )
 
 
 def _did_you_mean(model: str) -> str:

@@ -40,12 +40,6 @@ class KnownModel:
     blocks: tuple[BlockShape, ...]
 
 
-def spec_from_model(model: str) -> tuple[ModelFiles, ModelSpec]:
-    """Return a model's files and its spec; see `know_model`."""
-    known = know_model(model)
-    return known.files, known.spec
-
-
 def know_model(model: str) -> KnownModel:
     """Find a model and read its config and the headers of its weights.
 
@@ -61,7 +55,8 @@ def know_model(model: str) -> KnownModel:
     Cost: reads headers; some hundred bytes of host memory a tensor.
     """
     files = resolve(model, with_weights=False)
-    source = open_weights(files) if has_weights(files) else None
+    is_whole = not files.may_lack_weights or has_weights(files)
+    source = open_weights(files) if is_whole else None
     try:
         if isinstance(source, GgufSource):
             path = source.path
@@ -93,17 +88,6 @@ def spec_from_config(config: Mapping[str, Any], place: str = "this configuration
     Cost: no weights, no library; about a microsecond a tensor.
     """
     return spec_of_shape(read_shape(config, place))
-
-
-def block_shapes(
-    config: Mapping[str, Any], place: str = "this configuration"
-) -> tuple[BlockShape, ...]:
-    """Return what each block computes, first block first.
-
-    Raises:
-        ModelError: as `spec_from_config`.
-    """
-    return read_shape(config, place).blocks
 
 
 def spec_of_shape(shape: DecoderShape) -> ModelSpec:

@@ -18,6 +18,7 @@ from outsize.formats.gguf_types import GgufHeader
 from outsize.formats.hub import BUILT_IN, ModelFiles, is_hub_id, resolve
 from outsize.formats.hub_download import TOKENIZER_PATTERNS, download, drop_cache
 from outsize.formats.ranged import RangedFile
+from outsize.paths import is_file, is_there, user_path
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -125,12 +126,12 @@ def _load_tokenizer(
 
 
 def _tokenizer_place(tokenizer: str) -> tuple[Path, str | None]:
-    path = Path(tokenizer).expanduser()
-    if path.is_file() and path.suffix != ".gguf":
+    path = user_path(tokenizer)
+    if is_file(path) and path.suffix != ".gguf":
         return path.parent, None
-    if path.is_dir() and any((path / name).is_file() for name in _VOCABULARIES):
+    if any(is_file(path / name) for name in _VOCABULARIES):
         return path, None
-    if tokenizer not in BUILT_IN and not path.exists() and is_hub_id(tokenizer):
+    if tokenizer not in BUILT_IN and not is_there(path) and is_hub_id(tokenizer):
         return download(tokenizer, TOKENIZER_PATTERNS), None
     files = resolve(tokenizer)
     return files.folder, files.gguf_file

@@ -15,12 +15,11 @@ table knows is assumed here, with the reason:
   checksum of it.
 """
 
-from pathlib import Path
-
 from outsize.errors import UsageError
 from outsize.fields import unknown
 from outsize.machines import entries, rates
 from outsize.machines.entries import DriveEntry, LinkEntry, MachineEntry, Provenance
+from outsize.paths import is_file, user_path
 from outsize.spec.machine import Accelerator, Disk, MachineProfile, Processor
 
 LINK_FRACTION = 0.8
@@ -102,16 +101,16 @@ def find_machine(text: str) -> MachineProfile:
         UsageError: neither is there.
         MachineError: the file cannot be read or is damaged.
     """
-    if is_file(text):
+    if is_profile(text):
         from outsize.machines.profile_file import load_profile
 
-        return load_profile(Path(text))
+        return load_profile(user_path(text))
     return catalogue_machine(text)
 
 
-def is_file(text: str) -> bool:
+def is_profile(text: str) -> bool:
     """Tell whether `find_machine` reads `text` as the path of a profile file."""
-    return text.endswith(".json") or Path(text).is_file()
+    return text.endswith(".json") or is_file(user_path(text))
 
 
 def _accelerator(machine: MachineEntry) -> Accelerator | None:

@@ -56,6 +56,14 @@ def num_compute_threads(threads: int | None = None) -> int:
     return threads or num_usable_cores()
 
 
+def threads_variant(threads: int | None) -> str | None:
+    """Return what a profile for so many compute threads is called beside the usual one, which is
+    that of all usable cores; None for that one.
+    """
+    used = num_compute_threads(threads)
+    return None if used == num_usable_cores() else _count(used, "thread")
+
+
 def num_usable_cores() -> int:
     """Return how many cores this process may use."""
     try:

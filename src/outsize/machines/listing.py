@@ -12,7 +12,7 @@ from outsize.machines.catalogue import (
     catalogue_machine,
     catalogue_sources,
     find_machine,
-    is_file,
+    is_profile,
     machine_names,
 )
 from outsize.machines.entries import MachineEntry
@@ -107,7 +107,7 @@ def describe_machine(text: str) -> MachinesResult:
         MachineError: the file cannot be read or is damaged.
     """
     profile = find_machine(text)
-    if is_file(text):
+    if is_profile(text):
         return MachinesResult(machines=(_row(profile, None),), profile=profile, sources=())
     sources = tuple(
         PartSource(

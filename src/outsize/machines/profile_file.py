@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,23 +22,33 @@ FORMAT = 1
 _MOST_BYTES = 4 * 2**20
 """A profile takes some 20 KiB."""
 
+_NO_NAME = re.compile(r"[^A-Za-z0-9.]+")
+_MOST_NAME = 100
+
 _REMEDY = "Run `outsize probe` to measure this machine and write the file anew."
 
 
-def profile_path() -> Path:
+def profile_path(variant: str | None = None) -> Path:
     """Return where the profile of this machine is kept: `$OUTSIZE_HOME/machine.json`, else
     `$XDG_CACHE_HOME/outsize/machine.json`, else `~/.cache/outsize/machine.json`.
+
+    Args:
+        variant: what is not as usual, such as another disk, in words that become part of the
+            file's name.
 
     Raises:
         MachineError: there is no home folder.
     """
+    name = "machine.json"
+    if variant is not None:
+        name = f"machine-{_NO_NAME.sub('-', variant).strip('-')[:_MOST_NAME]}.json"
     if home := os.environ.get("OUTSIZE_HOME"):
-        return Path(home) / "machine.json"
+        return Path(home) / name
     cache = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(cache):  # the XDG base directory specification ignores any other
-        return Path(cache) / "outsize" / "machine.json"
+        return Path(cache) / "outsize" / name
     try:
-        return Path.home() / ".cache" / "outsize" / "machine.json"
+        return Path.home() / ".cache" / "outsize" / name
     except RuntimeError as error:
         raise MachineError(
             "This user has no home folder to keep a machine profile in; set OUTSIZE_HOME to a "

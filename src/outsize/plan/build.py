@@ -66,10 +66,10 @@ def build_plan(work: Sequence[Work], placement: Placement) -> StepPlan:
     return StepPlan(
         arena_bytes=placement.arena_bytes,
         prologue=prologue,
-        first=tuple(_first(steady)),
+        first=tuple(first_list(steady)),
         steady=steady,
         commit=tuple(_commit(steady)),
-        flush=tuple(_flush(steady, prologue)),
+        flush=tuple(flush_list(steady, prologue)),
     )
 
 
@@ -126,9 +126,9 @@ def _prologue(placement: Placement, num_slots: int) -> Iterator[Action]:
         yield _bring(region, names.is_durable(region), offset)
 
 
-def _first(steady: Iterable[Action]) -> Iterator[Action]:
-    """The steady step without a pending gradient: nothing of the state changes, so none of it is
-    written.
+def first_list(steady: Iterable[Action]) -> Iterator[Action]:
+    """Yield the steady step without a pending gradient: nothing of the state changes, so none of it
+    is written.
     """
     computed: set[str] = set()
     for action in steady:
@@ -186,8 +186,8 @@ def _layer(action: Action) -> int:
     return action.layer
 
 
-def _flush(steady: Sequence[Action], prologue: Sequence[Action]) -> Iterator[Action]:
-    """The updates of a steady step alone, then a commit, then an empty arena."""
+def flush_list(steady: Sequence[Action], prologue: Sequence[Action]) -> Iterator[Action]:
+    """Yield the updates of a steady step alone, then a commit, then an empty arena."""
     last_use = {
         region: index
         for index, action in enumerate(steady)
@@ -196,7 +196,8 @@ def _flush(steady: Sequence[Action], prologue: Sequence[Action]) -> Iterator[Act
     }
     last = max(last_use.values(), default=-1)
     live = dict.fromkeys(_resident_after(prologue))
-    written = {a.region for a in steady[: last + 1] if isinstance(a, WriteBack)}
+    writes = (a for a in steady[: last + 1] if isinstance(a, WriteBack))
+    written = {a.region for a in writes if a.target == "disk"}
     for index, action in enumerate(steady[: last + 1]):
         match action:
             case Update(layer, span, _):

@@ -37,6 +37,14 @@ _LIBRARY_BYTES = 55 * 2**20
 _COMPOSED = frozenset({"gelu_new", "gelu_fast", "quick_gelu"})
 """Activations that Transformers computes by several operations, each of which keeps its input."""
 
+_SCORE_BYTES = 16
+"""What autograd holds at once for each attention score, where attention is not fused: the score
+after its cap, its fp32 probability and the rounded one, and their gradients.
+"""
+
+_SCORE_TRAFFIC_BYTES = 36
+"""Elementwise traffic for each such score, forward: scale, cap, mask, softmax and its rounding."""
+
 _HEAD_LOGIT_BYTES = 60
 """Elementwise traffic for each logit, forward and backward."""
 
@@ -117,6 +125,8 @@ class CostModel:
 
     def _attention_s(self, block: BlockShape, workload: TrainWorkload) -> tuple[float, float]:
         length = workload.seq_length
+        if not self.model.attention_heads:
+            return self._unfused_attention_s(block, workload)
         seen = min(length, block.window_tokens or length)
         pairs = length * seen - seen * seen / 2  # of a token and one that it sees
         heads = workload.micro_batch_rows * block.num_heads
@@ -126,6 +136,19 @@ class CostModel:
             product = self._rates[workload.dtype].at(length, block.head_size * length)
             return 2 * flops / product, 5 * flops / product
         return flops / rate.forward_flops_per_s, 2.5 * flops / rate.backward_flops_per_s
+
+    def _unfused_attention_s(
+        self, block: BlockShape, workload: TrainWorkload
+    ) -> tuple[float, float]:
+        """Return the seconds of attention whose scores are tensors: all of them, seen or not. The
+        backward computes them again.
+        """
+        length = workload.seq_length
+        scores = workload.micro_batch_rows * block.num_heads * length**2
+        rate = self._rates[workload.dtype].at(length, block.head_size * length)
+        traffic_s = _SCORE_TRAFFIC_BYTES * scores / self.processor.elementwise_bytes_per_s
+        forward_s = 4.0 * scores * block.head_size / rate + traffic_s
+        return forward_s, 3 * forward_s
 
     def _attention_rate(self, block: BlockShape, workload: TrainWorkload) -> AttentionRate | None:
         """Return the measured rate whose sizes are nearest."""
@@ -181,7 +204,7 @@ def temporaries_bytes(
     item = DTYPE_BYTES[workload.dtype]
     widest = max(
         (
-            _block_temporaries_bytes(layer, block, model.hidden_size, workload)
+            _block_temporaries_bytes(layer, block, model, workload)
             for layer, block in zip(model.layers[1:-1], blocks, strict=True)
         ),
         default=0,
@@ -192,11 +215,11 @@ def temporaries_bytes(
 
 
 def _block_temporaries_bytes(
-    layer: LayerSpec, block: BlockShape, hidden: int, workload: TrainWorkload
+    layer: LayerSpec, block: BlockShape, model: ModelSpec, workload: TrainWorkload
 ) -> int:
     """What autograd holds of one block at once: twice what its products return and ten hidden
-    states, six fp32 copies of what is normed, an activation that is made of many operations, and
-    the mask of the attention.
+    states, six fp32 copies of what is normed, an activation that is made of many operations, the
+    mask of the attention, and its scores where it is not fused.
     """
     tokens, item = workload.micro_batch_tokens, DTYPE_BYTES[workload.dtype]
     shapes = _matrices(layer)
@@ -208,9 +231,10 @@ def _block_temporaries_bytes(
         if len(tensor.shape) == 1 and not tensor.name.endswith("bias")
     )
     composed = 4 * block.feed_forward_size if block.activation in _COMPOSED else 0
-    token_bytes = item * (2 * widths + 10 * hidden + composed) + 6 * 4 * normed
-    mask_bytes = 2 * item * workload.micro_batch_rows * workload.seq_length**2
-    return tokens * token_bytes + mask_bytes + item * largest
+    token_bytes = item * (2 * widths + 10 * model.hidden_size + composed) + 6 * 4 * normed
+    pairs = workload.micro_batch_rows * workload.seq_length**2
+    pair_bytes = 2 * item + (0 if model.attention_heads else _SCORE_BYTES * block.num_heads)
+    return tokens * token_bytes + pair_bytes * pairs + item * largest
 
 
 def _matrices(layer: LayerSpec) -> tuple[tuple[int, int], ...]:

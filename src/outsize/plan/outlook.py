@@ -4,11 +4,14 @@ each would buy. Every number comes from planning again.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from outsize.plan.choose import Candidate, Choice, choose, estimate, smallest_budget_bytes
+from outsize.plan.choose import Candidate, choose, estimate
 from outsize.plan.residency import DoesNotFitError
 from outsize.plan.search import Objective, whole_arena_bytes
 from outsize.spec.machine import Lanes
+
+Planned = TypeVar("Planned")
 
 MORE_MEMORY_BYTES = 2**30
 MORE_DISK_BYTES_PER_S = 1e9
@@ -61,31 +64,25 @@ def gains(
 
 
 def frontier(
-    candidates: Sequence[Candidate],
-    machine: Lanes,
-    objective: Objective,
+    plan: Callable[[int], Planned],
+    least_bytes: int,
     most_bytes: int,
     on_point: Callable[[int], None],
-) -> Iterator[tuple[int, Choice]]:
-    """Yield the best plan at growing host budgets: from the smallest that has one to the one that
-    keeps everything in memory, or `most_bytes` if that is less.
+) -> Iterator[tuple[int, Planned]]:
+    """Yield what `plan` finds at growing host budgets.
 
     Args:
-        candidates: shapes of the step.
-        machine: rates.
-        objective: what is best.
-        most_bytes: of memory that is of interest.
+        plan: gives the best plan for a budget; raises `DoesNotFitError` where there is none.
+        least_bytes: the first budget.
+        most_bytes: the last one, if that is more.
         on_point: told before each point how many of `NUM_POINTS` are done.
     """
-    least_bytes = smallest_budget_bytes(candidates)
-    of_interest_bytes = min(most_bytes, max(everything_bytes(one) for one in candidates))
-    last_bytes = max(least_bytes, of_interest_bytes)
-    factor = (last_bytes / least_bytes) ** (1 / (NUM_POINTS - 1))
+    factor = (max(least_bytes, most_bytes) / least_bytes) ** (1 / (NUM_POINTS - 1))
     for index in range(NUM_POINTS):
         on_point(index)
         budget_bytes = round(least_bytes * factor**index)
         try:
-            yield budget_bytes, choose(candidates, budget_bytes, machine, objective)
+            yield budget_bytes, plan(budget_bytes)
         except DoesNotFitError:
             continue
         if factor == 1:
@@ -103,10 +100,17 @@ def everything_bytes(one: Candidate) -> int:
 def _tokens_per_s(
     candidates: Sequence[Candidate], budget_bytes: int, machine: Lanes, objective: Objective
 ) -> float | None:
+    """Return the rate of the best plan, about; None when there is none."""
     found = estimate(candidates, budget_bytes, machine, objective)
-    if found is None:
+    if found is not None:
+        tokens = found.candidate.layout.workload.tokens_per_step
+        return tokens / found.prediction.step_s
+    try:  # near the smallest budget a plan may fit that has fewer gaps than an estimate allows for
+        choice = choose(candidates, budget_bytes, machine, objective)
+    except DoesNotFitError:
         return None
-    return found.candidate.layout.workload.tokens_per_step / found.prediction.step_s
+    tokens = choice.candidate.layout.workload.tokens_per_step
+    return tokens / choice.planned.prediction.step_s
 
 
 def _faster_disk(machine: Lanes) -> Lanes:

@@ -21,6 +21,11 @@ UPDATE_BYTES_PER_ELEMENT = 30
 weight written.
 """
 
+_LOSS_FRACTION = 1 / 3
+"""Share of the head's forward and backward, which are one action, that its loss alone takes: one of
+three products with the projection, one of three passes over the logits.
+"""
+
 Costs = Mapping[tuple[str, bool], LayerCost]
 """Seconds of a layer by its signature and whether its products are kept for the backward."""
 
@@ -159,6 +164,8 @@ def work_seconds(
     if action.phase == "gradient_norm":
         return 10 * layout.layers[action.layer].num_elements / rates.update_bytes_per_s
     cost = costs[layout.model.layers[action.layer].signature, layout.keeps_products(action.layer)]
+    if action.phase == "evaluate" and action.layer == len(layout.layers) - 1:
+        return _LOSS_FRACTION * cost.backward_s
     return cost.backward_s if action.phase == "backward" else cost.forward_s
 
 

@@ -89,7 +89,8 @@ def plan_tiers(
     Args:
         layout: the regions of the step.
         device_bytes: of the device's arena; what layers need besides is not counted.
-        host_bytes: of the host's arena; may be 0 when all fits on the device.
+        host_bytes: of the host's arena; may be 0 when all fits on the device. Below 0, where what
+            lies outside the arena is too much already, nothing fits.
         machine: rates of the disk, the link, the device and the host.
         costs: seconds of each kind of layer on the device.
         objective: what is best.
@@ -120,7 +121,13 @@ def plan_tiers(
 
 
 def estimate_tiers(
-    layout: Layout, *, device_bytes: int, host_bytes: int, machine: Lanes, costs: Costs
+    layout: Layout,
+    *,
+    device_bytes: int,
+    host_bytes: int,
+    machine: Lanes,
+    costs: Costs,
+    objective: Objective = "time",
 ) -> Prediction:
     """Return the prediction of the usual splits with the updates on the better side, as if regions
     could lie in the arenas without gaps.
@@ -131,6 +138,7 @@ def estimate_tiers(
         host_bytes: of the host's arena.
         machine: rates of the disk, the link, the device and the host.
         costs: seconds of each kind of layer on the device.
+        objective: what is best.
 
     Raises:
         DoesNotFitError: as for `plan_tiers`.
@@ -141,7 +149,7 @@ def estimate_tiers(
     found = planner.first_predictions()
     if not found:
         raise _most_useful(planner.failed)
-    return min(found.values(), key=lambda prediction: prediction.step_s)
+    return min(found.values(), key=lambda prediction: rank(prediction, objective))
 
 
 @dataclass(frozen=True, slots=True)

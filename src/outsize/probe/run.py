@@ -4,8 +4,10 @@ import time
 from pathlib import Path
 
 from outsize.errors import UsageError
+from outsize.machines.fingerprint import threads_variant
 from outsize.machines.profile_file import check_can_save, profile_path, save_profile
 from outsize.options import ProbeOptions
+from outsize.paths import is_folder, user_path
 from outsize.probe.limits import process_limits
 from outsize.probe.machine import measure_machine
 from outsize.probe.result import ProbeResult
@@ -25,10 +27,11 @@ def run_probe(options: ProbeOptions, on_event: OnEvent) -> ProbeResult:
     Cost: see `measure_machine`.
     """
     start_s = time.monotonic()
-    folder = Path(options.folder)
-    if not folder.is_dir():
+    folder = user_path(options.folder)
+    if not is_folder(folder):
         raise UsageError(f"{folder} is no folder; --folder names one on the disk to measure.")
-    output = profile_path() if options.output is None else Path(options.output)
+    usual = profile_path(threads_variant(options.threads))
+    output = usual if options.output is None else Path(options.output)
     check_can_save(output)
     measured = measure_machine(folder, on_event, threads=options.threads)
     save_profile(measured.profile, output)

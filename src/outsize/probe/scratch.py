@@ -1,5 +1,8 @@
-"""A scratch file to measure a disk with, which no end of the process can leave behind."""
+"""A scratch file to measure a disk with. It has no name while it is used, so that no end of the
+process leaves it behind; one that died while it was made is removed by the next.
+"""
 
+import contextlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -20,6 +23,9 @@ _STRIDE = 7919
 """A prime: extents are taken in steps of it, so that successive transfers are not neighbours."""
 
 _RANDOM_BYTES = 2**20
+
+SCRATCH_PREFIX = ".outsize-probe-"
+"""How the names of scratch files begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +63,13 @@ def scratch_file(
     counts = _counts(folder, sizes)
     names = {block: [f"{block}/{i}" for i in range(n)] for block, n in counts.items()}
     extents = place_extents((name, block) for block in names for name in names[block])
-    path = folder / f".outsize-probe-{secrets.token_hex(8)}"
+    for left_behind in folder.glob(f"{SCRATCH_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            left_behind.unlink()
+    path = folder / f"{SCRATCH_PREFIX}{secrets.token_hex(8)}"
     store = DiskStore(path, extents, create=True, notice=notice)
     # From now on the file has no name; its space is free when it is closed, however that happens.
-    os.unlink(path)
+    path.unlink(missing_ok=True)
     arena = HostArena(2 * max(counts))
     try:
         yield Scratch(

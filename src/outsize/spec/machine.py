@@ -75,6 +75,27 @@ class Processor:
     matmul: tuple[MatmulRate, ...]
     attention: tuple[AttentionRate, ...] = ()
 
+    def on_cores(self, num_cores: int) -> "Processor":
+        """Return the rates of fewer of its cores: of products and attention in proportion, of
+        memory as they are.
+        """
+        if self.num_cores is None or num_cores >= self.num_cores:
+            return self
+        share = num_cores / self.num_cores
+        return replace(
+            self,
+            num_cores=num_cores,
+            matmul=tuple(replace(r, flops_per_s=r.flops_per_s * share) for r in self.matmul),
+            attention=tuple(
+                replace(
+                    rate,
+                    forward_flops_per_s=rate.forward_flops_per_s * share,
+                    backward_flops_per_s=rate.backward_flops_per_s * share,
+                )
+                for rate in self.attention
+            ),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerator:
@@ -234,9 +255,9 @@ class LayerCost:
     """Cost of one layer signature at the planned micro-batch.
 
     Attributes:
-        forward_s: seconds of one forward of one micro-batch (for the head: forward and backward
-            together).
-        backward_s: seconds of one backward with its recomputed forward; 0 for the head.
+        forward_s: seconds of one forward of one micro-batch; 0 for the head.
+        backward_s: seconds of one backward with its recomputed forward (for the head: forward and
+            backward together).
     """
 
     forward_s: float

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from outsize.errors import BudgetError, Contributor, Remedy
+from outsize.quantities import format_bytes
 from outsize.store.budget import host_limits
 
 LEAST_HOST_BYTES = 400 * 2**20
@@ -52,7 +53,11 @@ def allocated_bytes(path: Path) -> int:
 
 
 def disk_refusal(
-    subject: str, disk_bytes: Mapping[str, int], budget_bytes: int, free_bytes: int
+    subject: str,
+    disk_bytes: Mapping[str, int],
+    budget_bytes: int,
+    free_bytes: int,
+    machine: str | None = None,
 ) -> BudgetError:
     """Return the error for a run whose files are larger than the disk budget.
 
@@ -61,14 +66,17 @@ def disk_refusal(
         disk_bytes: predicted bytes by role.
         budget_bytes: what is allowed.
         free_bytes: what there would be room for.
+        machine: name of a machine that is not at hand, which has one drive; None for this one.
     """
     needed_bytes = sum(disk_bytes.values())
-    remedies = [
-        Remedy(change="--output DIR on a disk with as much free", needed_bytes=needed_bytes)
-    ]
+    changes = []
     if needed_bytes <= free_bytes:
         gib = math.ceil(needed_bytes / 2**30 * 10) / 10
-        remedies.insert(0, Remedy(change=f"--disk {gib}GiB", needed_bytes=needed_bytes))
+        changes.append(f"--disk {gib}GiB")
+    if machine is None:
+        changes.append("--output DIR on a disk with as much free")
+    else:
+        subject = f"{subject} on {machine}, whose drive has {format_bytes(free_bytes)} free,"
     roles = sorted(disk_bytes.items(), key=lambda entry: -entry[1])
     return BudgetError(
         subject,
@@ -76,5 +84,5 @@ def disk_refusal(
         budget_bytes=budget_bytes,
         tier="disk",
         contributors=tuple(Contributor(role=r, size_bytes=size) for r, size in roles if size),
-        remedies=tuple(remedies),
+        remedies=tuple(Remedy(change=change, needed_bytes=needed_bytes) for change in changes),
     )

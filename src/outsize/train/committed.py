@@ -14,6 +14,7 @@ import numpy as np
 
 from outsize.errors import RunError
 from outsize.formats.source import Float32Array, StoredTensor, check_range
+from outsize.paths import is_file
 from outsize.plan.layout import LayerLayout, Layout, Placed, state
 from outsize.runtime.slots import Slots, extent_name
 from outsize.spec.model import LayerSpec, ModelSpec
@@ -29,7 +30,7 @@ from outsize.train.state_file import durable_extents, durable_regions
 
 def is_run(path: Path) -> bool:
     """Tell whether a folder holds a run."""
-    return (path / "run.json").is_file()
+    return is_file(path / "run.json")
 
 
 class CommittedWeights:

@@ -2,7 +2,6 @@
 for one that is only thought about.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,29 +12,17 @@ from outsize.plan.layout import Layout
 from outsize.plan.outlook import Gain, everything_bytes
 from outsize.plan.roles import activations, peak_by_role, prefetch_bytes
 from outsize.plan.simulate import Prediction
-from outsize.plan.step_plan import StepPlan
-from outsize.plan.traffic import run_bytes
+from outsize.plan.whole_run import Pieces
 from outsize.results import TierBytes
 from outsize.spec.machine import MachineProfile
 from outsize.spec.workload import TrainWorkload
 from outsize.store.store import layout_bytes
 from outsize.train.fit import slack_bytes
 from outsize.train.options import TrainOptions
-from outsize.train.plan_result import FrontierPoint, PlanResult, Totals
+from outsize.train.plan_result import FrontierPoint, PlanResult
 from outsize.train.profiled import Profile
-from outsize.train.state_file import all_extents, durable_regions
-
-JOURNAL_BYTES_PER_REGION = 24
-_SMALL_FILES_BYTES = 2 * 2**20
-"""Room for run.json, plan.txt and metrics.jsonl in the disk prediction."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Steps:
-    """How many steps a run has, and how that is known."""
-
-    count: int
-    known_from: str
+from outsize.train.state_file import all_extents, journal_and_logs_bytes
+from outsize.train.totals import Steps, totals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +37,8 @@ class Outline:
         budget_bytes: what is allowed.
         predicted_host_bytes: host peak of the whole run.
         disk_bytes: predicted bytes on disk by role.
-        steps: of the whole run; None when that is not known.
+        steps: how much the run has to do; None when that is not known.
+        pieces: what the parts of the run take.
     """
 
     options: TrainOptions
@@ -61,6 +49,7 @@ class Outline:
     predicted_host_bytes: int
     disk_bytes: Mapping[str, int]
     steps: Steps | None
+    pieces: Pieces
 
 
 def describe(
@@ -90,7 +79,7 @@ def describe(
         **predicted_facts(prediction, workload),
         commits_every_step=planned.plan.commits_every_step,
         commit_seconds=outline.options.commit_seconds,
-        total=_totals(outline),
+        total=totals(outline.options, outline.machine, outline.pieces, outline.steps),
         gains=tuple(gains),
         frontier=tuple(frontier),
         plan=planned.plan.to_text(),
@@ -150,18 +139,12 @@ def disk_roles(
     """
     extents = all_extents(layout, lists)
     state_bytes = 2 * layout.state_bytes
-    num_regions = len(durable_regions(layout))
     return {
         "state, two copies": state_bytes,
         "scratch": layout_bytes(extents) - state_bytes,
         **other,
-        "journal and logs": journal_bytes(num_regions) + _SMALL_FILES_BYTES,
+        "journal and logs": journal_and_logs_bytes(layout),
     }
-
-
-def journal_bytes(num_regions: int) -> int:
-    """Return the size of the journal's file."""
-    return 2 * (JOURNAL_BYTES_PER_REGION * num_regions + 8192) + 4096
 
 
 def frontier_point(budget_bytes: int, choice: Choice) -> FrontierPoint:
@@ -177,46 +160,6 @@ def frontier_point(budget_bytes: int, choice: Choice) -> FrontierPoint:
         micro_batch_size=layout.workload.micro_batch_rows,
         activations=activations(choice.planned.plan.steady, layout),
     )
-
-
-def num_commits(plan: StepPlan, num_following: int, commit_seconds: float, step_s: float) -> int:
-    """Return how many of the steps after the first one commit."""
-    if plan.commits_every_step:
-        return num_following
-    return num_following // max(1, int(commit_seconds / step_s))
-
-
-def _totals(outline: Outline) -> Totals | None:
-    if outline.steps is None:
-        return None
-    count, choice = outline.steps.count, outline.choice
-    plan, step_s = choice.planned.plan, choice.planned.prediction.step_s
-    read, written = run_bytes(
-        plan,
-        choice.candidate.layout,
-        num_steps=count,
-        num_starts=1,
-        num_commits=num_commits(plan, count - 1, outline.options.commit_seconds, step_s),
-    )
-    # The state is written once when it is made from the weights.
-    written += choice.candidate.layout.state_bytes
-    endurance = outline.machine.disk.endurance_bytes
-    return Totals(
-        steps=count,
-        steps_from=outline.steps.known_from,
-        seconds=count * step_s,
-        bytes_read=read,
-        bytes_written=written,
-        wear_fraction=None if endurance is None else written / endurance,
-    )
-
-
-def steps_of_tokens(
-    options: TrainOptions, tokens: int, tokens_per_step: int, known_from: str
-) -> Steps:
-    """Return the steps of a run over so many tokens."""
-    epochs = options.epochs if options.epochs is not None else 1.0
-    return Steps(count=max(1, math.ceil(epochs * tokens / tokens_per_step)), known_from=known_from)
 
 
 def machine_from(machine: MachineProfile) -> str:

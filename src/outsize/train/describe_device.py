@@ -2,16 +2,19 @@
 
 from dataclasses import dataclass
 
+from outsize.plan.actions import Tier
 from outsize.plan.layout import Layout
 from outsize.plan.roles import activations, peak_by_role, prefetch_bytes
 from outsize.plan.tiers import TieredStep
+from outsize.plan.whole_run import Pieces, pieces_of_tiers
 from outsize.results import TierBytes
 from outsize.spec.machine import Accelerator, MachineProfile
-from outsize.train.describe import Steps, disk_roles, machine_from, predicted_facts, workload_facts
+from outsize.train.describe import disk_roles, machine_from, predicted_facts, workload_facts
 from outsize.train.fit import slack_bytes
 from outsize.train.options import PlanOptions
-from outsize.train.plan_result import DevicePlan, PlanResult, Totals
+from outsize.train.plan_result import DevicePlan, PlanResult
 from outsize.train.profiled import Profile
+from outsize.train.totals import Steps, evaluation_passes, totals
 
 CONTEXT_BYTES = 600 * 2**20
 """Device memory of the driver's context and of the libraries' work space; an assumption, no
@@ -36,10 +39,15 @@ def describe_device(
     steps: Steps | None,
     found: FoundStep,
 ) -> PlanResult:
-    """Return a plan of three tiers as the result of its verb; see `foresee_device`."""
+    """Return a plan of three tiers as the result of its verb; see `foresee_device`.
+
+    Totals are counted as on two tiers; `pieces_of_tiers` says which of their parts are only about
+    right. What an evaluation would take to disk and back has no room in the bytes on disk.
+    """
     step, layout = found.step, found.layout
     prediction, workload = step.prediction, layout.workload
     host_bytes = _host_roles(found)
+    fixed_bytes = sum(fixed_roles(layout, found.profile, "host").values())
     disk_bytes = disk_roles(layout, (step.steady,), other)
     return PlanResult(
         model=str(options.model),
@@ -56,23 +64,41 @@ def describe_device(
         predicted_peak_bytes=TierBytes(
             host=sum(host_bytes.values()), disk=sum(disk_bytes.values())
         ),
-        everything_bytes=sum(layout.region_bytes.values()) + sum(host_bytes.values()),
+        everything_bytes=sum(layout.region_bytes.values()) + fixed_bytes,
         host_bytes=host_bytes,
         disk_bytes=disk_bytes,
         **predicted_facts(prediction, workload),
         commits_every_step=step.commit_bytes_written == 0,
         commit_seconds=options.commit_seconds,
-        total=_totals(options, machine, step, steps),
+        total=totals(options, machine, _pieces(options, machine, steps, found), steps),
         device=_device(machine.accelerator, found),
         plan=step.to_text(),
     )
 
 
+def fixed_roles(layout: Layout, profile: Profile, tier: Tier) -> dict[str, int]:
+    """Return the bytes by role that are on the device, or on the host, with any plan."""
+    if tier == "device":
+        return {
+            "driver and libraries": CONTEXT_BYTES,
+            "temporaries": profile.fixed_bytes - profile.baseline_bytes,
+        }
+    return {"libraries": profile.baseline_bytes, "slack": slack_bytes(layout, profile)}
+
+
+def _pieces(
+    options: PlanOptions, machine: MachineProfile, steps: Steps | None, found: FoundStep
+) -> Pieces:
+    layout = found.layout
+    num_passes = evaluation_passes(steps, layout.workload) if options.evaluates else None
+    costs = found.profile.costs
+    return pieces_of_tiers(found.step, layout, machine.tier_lanes, costs, num_passes)
+
+
 def _host_roles(found: FoundStep) -> dict[str, int]:
     step, layout, profile = found.step, found.layout, found.profile
     roles = {
-        "libraries": profile.baseline_bytes,
-        "slack": slack_bytes(layout, profile),
+        **fixed_roles(layout, profile, "host"),
         **peak_by_role((*step.resident, *step.steady), layout, step.host_arena_bytes),
     }
     return dict(sorted(roles.items(), key=lambda entry: -entry[1]))
@@ -82,8 +108,7 @@ def _device(accelerator: Accelerator | None, found: FoundStep) -> DevicePlan:
     assert accelerator is not None
     step, layout, profile = found.step, found.layout, found.profile
     device_bytes = {
-        "driver and libraries": CONTEXT_BYTES,
-        "temporaries": profile.fixed_bytes - profile.baseline_bytes,
+        **fixed_roles(layout, profile, "device"),
         **peak_by_role((*step.resident, *step.steady), layout, step.device_arena_bytes, "device"),
     }
     return DevicePlan(
@@ -97,25 +122,4 @@ def _device(accelerator: Accelerator | None, found: FoundStep) -> DevicePlan:
         predicted_host_update_s=step.prediction.host_update_s,
         predicted_bytes_to_device=step.prediction.bytes_to_device,
         predicted_bytes_from_device=step.prediction.bytes_from_device,
-    )
-
-
-def _totals(
-    options: PlanOptions, machine: MachineProfile, step: TieredStep, steps: Steps | None
-) -> Totals | None:
-    if steps is None:
-        return None
-    prediction = step.prediction
-    every = max(1, int(options.commit_seconds / prediction.step_s))
-    written = (
-        steps.count * prediction.bytes_written + steps.count // every * step.commit_bytes_written
-    )
-    endurance = machine.disk.endurance_bytes
-    return Totals(
-        steps=steps.count,
-        steps_from=steps.known_from,
-        seconds=steps.count * prediction.step_s,
-        bytes_read=steps.count * prediction.bytes_read,
-        bytes_written=written,
-        wear_fraction=None if endurance is None else written / endurance,
     )

@@ -9,7 +9,6 @@ import torch
 from outsize.models.layered import Batch
 from outsize.plan.actions import Action
 from outsize.plan.search import plan_evaluation
-from outsize.plan.traffic import list_bytes
 from outsize.runtime.executor import Executor
 from outsize.runtime.slots import Slots
 from outsize.store.arena import HostArena
@@ -60,11 +59,10 @@ class Evaluator:
             num_tokens += sum(int((batch.labels != -100).sum()) for batch in batches)
         return total / max(1, num_tokens)
 
-    def moved_bytes(self) -> tuple[int, int]:
-        """Return the bytes that one evaluation reads from disk and writes to it."""
-        read, written = list_bytes(self.actions, self._session.layout)
-        num_steps = -(-self._rows.num_rows // self._session.layout.workload.rows_per_step)
-        return num_steps * read, num_steps * written
+    @property
+    def num_rows(self) -> int:
+        """Rows of one evaluation."""
+        return self._rows.num_rows
 
     def _steps(self) -> Iterator[list[Batch]]:
         """Rows in order, a train step's worth at a time; the last ones are filled up with rows that

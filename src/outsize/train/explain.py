@@ -81,7 +81,7 @@ def _lanes(result: PlanResult) -> tuple[Row, ...]:
         (
             "step time",
             f"{format_seconds(step_s)} ({result.predicted_tokens_per_s:,.0f} tokens/s), of it "
-            f"{format_seconds(result.predicted_exposed_io_s)} waiting for the disk",
+            f"{format_seconds(result.predicted_exposed_io_s)} {_waiting(result.device)}",
         ),
         ("  compute", lane(result.predicted_compute_s)),
         ("  read", f"{lane(result.predicted_read_s)}, {format_bytes(result.predicted_bytes_read)}"),
@@ -93,22 +93,33 @@ def _lanes(result: PlanResult) -> tuple[Row, ...]:
     )
 
 
+def _waiting(device: DevicePlan | None) -> str:
+    """Say what arithmetic waits for; an accelerator sees the disk through its copies only."""
+    if device is None:
+        return "waiting for the disk"
+    host_updates = " and updates on the host" if device.update_on == "host" else ""
+    return f"waiting for copies{host_updates}"
+
+
 def _total(total: Totals | None) -> tuple[Row, ...]:
     if total is None:
         return (("whole run", "name --steps, or --data whose size can be told"),)
-    wear = ""
+    count, wear = total.evaluations, ""
+    evaluations = f", {count:,} evaluation{'s' if count > 1 else ''}" if count else ""
     if total.wear_fraction is not None:
         wear = f", {total.wear_fraction:.2%} of what the drive is rated for"
     return (
         (
-            "whole run",
-            f"{total.steps:,} steps ({total.steps_from}), {format_seconds(total.seconds)}",
+            "rest of run" if total.done_steps else "whole run",
+            f"{total.steps:,} steps ({total.steps_from}){evaluations}, "
+            f"{format_seconds(total.seconds)}",
         ),
         (
             "  traffic",
             f"{format_bytes(total.bytes_read)} read, {format_bytes(total.bytes_written)} written"
             + wear,
         ),
+        *((("  without", total.not_counted),) if total.not_counted is not None else ()),
     )
 
 

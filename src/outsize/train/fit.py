@@ -6,12 +6,13 @@ from dataclasses import replace
 from outsize.plan.choose import Candidate, Choice
 from outsize.plan.layout import Layout
 from outsize.plan.schedule import train_step
+from outsize.plan.search import plan_evaluation
 from outsize.spec.machine import Lanes, MachineProfile
 from outsize.spec.model import ModelSpec
 from outsize.store.store import layout_bytes
 from outsize.train.options import TrainOptions
 from outsize.train.profiled import Profile
-from outsize.train.state_file import all_extents, plan_lists
+from outsize.train.state_file import all_extents, journal_and_logs_bytes, plan_lists
 from outsize.train.workload import make_workload
 
 LEAST_SLACK_BYTES = 20 * 2**20
@@ -107,11 +108,18 @@ def rates(machine: MachineProfile, profile: Profile) -> Lanes:
     return replace(machine.lanes, update_bytes_per_s=profile.memory_bytes_per_s)
 
 
-def fits_on_disk(disk_bytes: int) -> Callable[[Choice], bool]:
-    """Return a test of whether a plan's state file is at most `disk_bytes`."""
+def fits_on_disk(disk_bytes: int, *, evaluates: bool = False) -> Callable[[Choice], bool]:
+    """Return a test of whether a plan's state file, journal and logs are at most `disk_bytes`.
+
+    Args:
+        disk_bytes: room for them.
+        evaluates: whether the run evaluates, which may take other regions to disk than its steps.
+    """
 
     def fits(choice: Choice) -> bool:
-        extents = all_extents(choice.candidate.layout, plan_lists(choice.planned.plan))
-        return layout_bytes(extents) <= disk_bytes
+        layout, plan = choice.candidate.layout, choice.planned.plan
+        evaluation = plan_evaluation(layout, plan.arena_bytes) if evaluates else ()
+        extents = all_extents(layout, (*plan_lists(plan), evaluation))
+        return layout_bytes(extents) + journal_and_logs_bytes(layout) <= disk_bytes
 
     return fits

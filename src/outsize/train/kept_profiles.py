@@ -48,17 +48,26 @@ class _Kept:
 
 def keep_profile(
     layout: Layout, fingerprint: str | None, threads: int | None, profile: Profile
-) -> None:
-    """Write a measured profile; where that cannot be done, nothing happens: it is only kept to
-    save time.
+) -> Profile:
+    """Add a measured profile to what was kept before, and return both together; where nothing can
+    be written, nothing is: it is only kept to save time.
 
-    Of seconds that were kept before, the shorter ones stay: a layer that once took longer was
-    measured while the machine was busy with other things.
+    Of the seconds the shorter ones stay: a layer that once took longer was measured while the
+    machine was busy with other things. Of the temporaries the least stay: what they take is always
+    the same, what the heap takes for them is up to a fifth more, by how it happens to be cut up.
+    That is what the slack is for, and it must not be counted twice. What only one of both has
+    measured stays too. A run then plans with what a plan will find after it, and never needs more
+    than a plan has said before it.
     """
     path = _path(layout, fingerprint, threads)
     if path is None:
-        return
-    profile = _at_best(profile, kept_profile(layout, fingerprint, threads))
+        return profile
+    profile = _merged(profile, kept_profile(layout, fingerprint, threads))
+    _write(path, profile)
+    return profile
+
+
+def _write(path: Path, profile: Profile) -> None:
     kept = _Kept(
         format=_FORMAT,
         measured_at=profile.measured_at or _now(),
@@ -86,30 +95,22 @@ def keep_profile(
             temporary.unlink(missing_ok=True)
 
 
-def _at_best(profile: Profile, before: Profile | None) -> Profile:
-    """Return the profile with the shorter seconds of both."""
+def _merged(profile: Profile, before: Profile | None) -> Profile:
+    """Return the profile with the least of both, where both have measured."""
     if before is None:
         return profile
-    costs = {
+    best = {
         key: min(cost, before.costs.get(key, cost), key=lambda c: c.forward_s + c.backward_s)
         for key, cost in profile.costs.items()
     }
-    rate = max(profile.memory_bytes_per_s, before.memory_bytes_per_s)
-    steadied = steadied_profile(profile, before)
-    return replace(steadied, costs=costs, memory_bytes_per_s=rate)
-
-
-def steadied_profile(profile: Profile, before: Profile | None) -> Profile:
-    """Return a measured profile with the least temporaries of all measurements.
-
-    What they take is always the same; what the heap takes for them is up to a fifth more, by how
-    it happens to be cut up. That is what the slack is for, and it must not be counted twice. A run
-    then never needs more than a plan has said before it.
-    """
-    if before is None:
-        return profile
     measured, kept = (one.fixed_bytes - one.baseline_bytes for one in (profile, before))
-    return replace(profile, fixed_bytes=profile.baseline_bytes + min(measured, kept))
+    return replace(
+        profile,
+        costs={**before.costs, **best},
+        keeps_products=profile.keeps_products or before.keeps_products,
+        memory_bytes_per_s=max(profile.memory_bytes_per_s, before.memory_bytes_per_s),
+        fixed_bytes=profile.baseline_bytes + min(measured, kept),
+    )
 
 
 def kept_profile(layout: Layout, fingerprint: str | None, threads: int | None) -> Profile | None:

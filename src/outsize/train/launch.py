@@ -19,6 +19,7 @@ from typing import Any
 from outsize.errors import BudgetError, ModelError, UsageError
 from outsize.formats.hub import ModelFiles
 from outsize.isolate import run_isolated
+from outsize.paths import is_folder, is_there
 from outsize.probe.known import known_machine
 from outsize.runtime.events import OnEvent, phase
 from outsize.spec.machine import MachineProfile
@@ -66,11 +67,11 @@ def launch(
     reset_peak()
     before_bytes = peak_children_bytes()
     host_bytes = _host_budget_bytes(options, on_event, own_model)
-    was_there = options.output is not None and Path(options.output).exists()
+    was_there = options.output is not None and is_there(Path(options.output))
     folder = _open_folder(options)
     made_here = options.resume is None
     try:
-        machine = known_machine(folder.path, on_event)
+        machine = known_machine(folder.path, on_event, threads=options.threads)
         # A run that has committed something goes on with the model and the rows that it has.
         prepared = options.resume is not None and folder.has_commit()
         files = None if prepared else _prepare(folder, on_event, own_model)
@@ -133,7 +134,7 @@ def _open_folder(options: TrainOptions) -> RunFolder:
         raise UsageError("Training needs --data; for example --data builtin:python-reference.")
     if options.dry_run:
         output = Path(options.output or _default_output(options.model)).resolve()
-        there = next(parent for parent in output.parents if parent.is_dir())
+        there = next(parent for parent in output.parents if is_folder(parent))
         return RunFolder.create(Path(mkdtemp(prefix="outsize-plan-", dir=there)), options)
     return RunFolder.create(Path(options.output or _default_output(options.model)), options)
 

@@ -100,6 +100,11 @@ class TrainOptions:
     dry_run: bool = False
     given: frozenset[str] = field(default=frozenset(), metadata={"internal": True})
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is anything to evaluate on."""
+        return self.evaluation_data is not None or self.evaluation_fraction > 0
+
     def __post_init__(self) -> None:
         check(self)
         if self.resume is None:  # a resumed run is checked once its folder has filled the rest in

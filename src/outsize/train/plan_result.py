@@ -11,20 +11,29 @@ from outsize.results import TierBytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """A whole run.
+    """A whole run, or what is left of one that goes on.
 
     Attributes:
-        steps: train steps.
-        steps_from: how they are known: `asked for`, or from what they were counted or estimated.
-        seconds: of all steps.
-        bytes_read: from disk.
-        bytes_written: to disk.
+        steps: train steps that are left.
+        steps_from: how they are known: `asked for`, from what they were counted or estimated, or
+            how many are done.
+        done_steps: steps that were committed before; 0 for a new run.
+        evaluations: how often the loss of all evaluation rows is taken, the last time at the end.
+        not_counted: what is left out of the numbers below because it cannot be told; None when
+            nothing is.
+        seconds: of the import of a new run, all steps and all evaluations; what comes before, from
+            the data to the plan, is not counted.
+        bytes_read: from the state on disk; rows, model files and the journal are not counted.
+        bytes_written: to it, likewise.
         wear_fraction: bytes written over what the drive is rated for in its life; None when that is
             not known.
     """
 
     steps: int
     steps_from: str
+    done_steps: int
+    evaluations: int
+    not_counted: str | None
     seconds: float
     bytes_read: int
     bytes_written: int
@@ -115,7 +124,8 @@ class PlanResult:
         predicted_compute_s: busy seconds of the compute lane in one step.
         predicted_read_s: busy seconds of the read lane.
         predicted_write_s: busy seconds of the write lane.
-        predicted_exposed_io_s: transfer time of one step that compute does not hide.
+        predicted_exposed_io_s: transfer time of one step that compute does not hide; with an
+            accelerator also the time that it waits for updates on the host.
         predicted_bytes_read: bytes that one step reads.
         predicted_bytes_written: bytes that one step writes.
         limited_by: the lane that is busy longest.

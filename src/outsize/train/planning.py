@@ -14,21 +14,22 @@ from outsize.models.registry import build
 from outsize.ops.dtypes import TORCH_DTYPES
 from outsize.plan.actions import Action
 from outsize.plan.choose import Choice
+from outsize.plan.whole_run import pieces_of_plan
 from outsize.results import TierBytes
 from outsize.runtime.events import OnEvent, Planned, phase
 from outsize.store.store import Extent
 from outsize.train.budgets import allocated_bytes, disk_refusal, free_disk_bytes
 from outsize.train.data.rows import PackedRows
 from outsize.train.data.sampler import StepSampler
-from outsize.train.describe import Outline, Steps, describe, disk_roles, steps_of_tokens
+from outsize.train.describe import Outline, describe, disk_roles
 from outsize.train.evaluate import Evaluator
 from outsize.train.explain import plan_rows
 from outsize.train.fit import candidate
 from outsize.train.launch import Launch
-from outsize.train.options import TrainOptions
-from outsize.train.run_folder import RunFolder
+from outsize.train.run_folder import RunFolder, committed_step
 from outsize.train.session import Session, plan_session
 from outsize.train.state_file import all_extents, plan_lists
+from outsize.train.totals import Steps, evaluation_passes, steps_of_rows
 from outsize.train.trainer import read_batch
 
 _SAMPLE_BATCHES = 2
@@ -86,14 +87,15 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
     lists = [*plan_lists(session.planned.plan)]
     if evaluator is not None:
         lists.append(tuple(evaluator.actions))
-    steps = _steps(options, rows.num_rows, session)
+    rows_per_step = session.layout.workload.rows_per_step
+    steps = _steps(inputs, rows.num_rows, evaluator, rows_per_step)
     planning = Planning(
         session=session,
         rows=rows,
         evaluator=evaluator,
         extents=all_extents(session.layout, lists),
         steps=steps,
-        outline=_outline(session, inputs, lists, steps),
+        outline=_outline(session, inputs, lists, steps, evaluator),
     )
     _check_disk(planning, inputs)
     on_event(Planned(rows=plan_rows(describe(planning.outline))))
@@ -115,27 +117,35 @@ def _evaluator(session: Session, folder: RunFolder) -> Evaluator | None:
     return None
 
 
-def _steps(options: TrainOptions, num_rows: int, session: Session) -> Steps:
-    if options.steps is not None:
-        return Steps(count=options.steps, known_from="asked for")
-    return steps_of_tokens(
-        options,
-        num_rows,
-        session.layout.workload.rows_per_step,
-        f"{num_rows:,} rows of data",
+def _steps(inputs: Launch, num_rows: int, evaluator: Evaluator | None, rows_per_step: int) -> Steps:
+    folder, options = inputs.folder, inputs.folder.options
+    count, known_from = options.steps, "asked for"
+    if count is None:
+        count = steps_of_rows(options, num_rows, rows_per_step)
+        known_from = f"{num_rows:,} rows of data"
+    return Steps(
+        count=count,
+        known_from=known_from,
+        done=committed_step(folder.path) if inputs.resumed else None,
+        evaluation_rows=0 if evaluator is None else evaluator.num_rows,
     )
 
 
 def _outline(
-    session: Session, inputs: Launch, lists: Sequence[Sequence[Action]], steps: Steps
+    session: Session,
+    inputs: Launch,
+    lists: Sequence[Sequence[Action]],
+    steps: Steps,
+    evaluator: Evaluator | None,
 ) -> Outline:
     options = inputs.folder.options
+    one = candidate(session.layout, session.profile, options)
     return Outline(
         options=options,
         machine=inputs.machine,
         profile=session.profile,
         choice=Choice(
-            candidate=candidate(session.layout, session.profile, options),
+            candidate=one,
             planned=session.planned,
             budget_bytes=session.budget_bytes,
         ),
@@ -143,6 +153,14 @@ def _outline(
         predicted_host_bytes=session.predicted_host_bytes,
         disk_bytes=disk_roles(session.layout, lists, _other_disk_bytes(inputs.folder)),
         steps=steps,
+        pieces=pieces_of_plan(
+            session.planned,
+            session.layout,
+            session.machine,
+            one.costs,
+            None if evaluator is None else evaluator.actions,
+            evaluation_passes(steps, session.layout.workload),
+        ),
     )
 
 

@@ -11,9 +11,20 @@ _TELL_SECONDS = 0.5
 
 
 def watched(
-    actions: Sequence[Action], session: Session, tell: Callable[[float], None]
+    actions: Sequence[Action],
+    session: Session,
+    *,
+    look: Callable[[], None],
+    tell: Callable[[float], None],
 ) -> Iterator[Action]:
-    """Yield the actions of a step; about twice a second, tell which fraction of it is done."""
+    """Yield the actions of a step.
+
+    Args:
+        actions: in order.
+        session: predicts how long each of them takes.
+        look: called before every action that computes.
+        tell: called about twice a second with the fraction of the step that is done.
+    """
     costs = session.profile.costs
     seconds = [
         work_seconds(session.layout, action, session.machine, costs)
@@ -26,5 +37,7 @@ def watched(
         if time.monotonic() - told_s > _TELL_SECONDS:
             told_s = time.monotonic()
             tell(done_s / total_s)
+        if isinstance(action, Work):
+            look()
         yield action
         done_s += action_s

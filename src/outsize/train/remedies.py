@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from outsize.errors import BudgetError, Contributor, Remedy
+from outsize.errors import BudgetError, Contributor, Remedy, UsageError
 from outsize.plan.choose import Candidate, smallest_budget_bytes
 from outsize.plan.layout import Layout, role
 from outsize.quantities import align_up
@@ -24,6 +24,7 @@ def no_plan(
     budget_bytes: int,
     shape_of: Callable[[TrainOptions], Candidate | None],
     floor_bytes: int = 0,
+    most_bytes: int | None = None,
 ) -> BudgetError:
     """Return the error for a budget that no plan of any shape fits.
 
@@ -33,12 +34,16 @@ def no_plan(
         budget_bytes: what is allowed.
         shape_of: gives the smallest shape of another request; None when it is hopeless.
         floor_bytes: what is needed with any plan, for example to prepare the run.
+        most_bytes: the largest budget that may be asked for; None when there is no limit.
     """
     needed = [(smallest_budget_bytes((one,)), index) for index, (one, _) in enumerate(shapes)]
     least_bytes, index = min(needed)
     one, profile = shapes[index]
     needed_bytes = max(floor_bytes, least_bytes)
-    remedies = [memory_remedy(needed_bytes, measurements_differ_bytes(profile))]
+    more_bytes = measurements_differ_bytes(profile)
+    remedies = []
+    if most_bytes is None or _asked_bytes(needed_bytes, more_bytes) <= most_bytes:
+        remedies.append(memory_remedy(needed_bytes, more_bytes))
     if floor_bytes <= budget_bytes:
         remedies += _other_remedies(options, budget_bytes, shape_of)
     return BudgetError(
@@ -60,16 +65,23 @@ def no_plan(
 
 def memory_remedy(needed_bytes: int, more_bytes: int = _REMEDY_STEP_BYTES) -> Remedy:
     """Return the budget to ask for: what is needed and `more_bytes`, rounded up."""
-    rounded = align_up(needed_bytes + more_bytes, _REMEDY_STEP_BYTES)
-    return Remedy(change=f"--memory {rounded // 2**20}MiB", needed_bytes=needed_bytes)
+    asked_bytes = _asked_bytes(needed_bytes, more_bytes)
+    return Remedy(change=f"--memory {asked_bytes // 2**20}MiB", needed_bytes=needed_bytes)
+
+
+def _asked_bytes(needed_bytes: int, more_bytes: int) -> int:
+    return align_up(needed_bytes + more_bytes, _REMEDY_STEP_BYTES)
 
 
 def alternatives(options: Options) -> Iterator[tuple[str, Options]]:
     """Yield smaller requests to try when nothing fits, as what to add to the command and as
-    options: what the user fixed left to the planner first, then shorter rows.
+    options: what the user fixed left to the planner first, then shorter rows. A run that goes on
+    keeps its micro-batch and rows.
     """
     if options.activations != "auto":
         yield "--activations auto", replace(options, activations="auto")
+    if options.resume is not None:
+        return
     if options.micro_batch_size is not None and options.micro_batch_size > 1:
         yield "--micro-batch-size 1", replace(options, micro_batch_size=1)
     for divisor in (2, 4):
@@ -86,7 +98,10 @@ def _other_remedies(
     for change, asked in alternatives(options):
         if asked.max_seq_length != options.max_seq_length and lengths:
             continue
-        one = shape_of(asked)
+        try:
+            one = shape_of(asked)
+        except UsageError:  # more micro-batches than a plan takes
+            continue
         needed_bytes = None if one is None else smallest_budget_bytes((one,))
         if needed_bytes is not None and needed_bytes <= budget_bytes:
             lengths |= {asked.max_seq_length} - {options.max_seq_length}

@@ -10,12 +10,12 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from outsize.formats.hub import ModelFiles, open_weights
 from outsize.models.layered import LayeredModel
 from outsize.plan.layout import Layout
-from outsize.plan.traffic import run_bytes
+from outsize.plan.whole_run import Piece, count_turns, whole_run
 from outsize.results import TierBytes, TrainResult
 from outsize.runtime.events import Notice, OnEvent, PhaseAdvanced, phase
 from outsize.runtime.slots import Slots
@@ -24,15 +24,22 @@ from outsize.store.budget import peak_resident_bytes
 from outsize.store.disk import DiskStore
 from outsize.store.heap import trim_heap
 from outsize.store.journal import Journal, create_journal
+from outsize.store.store import StoreCounters
 from outsize.train.budgets import allocated_bytes
-from outsize.train.describe import JOURNAL_BYTES_PER_REGION, num_commits
 from outsize.train.import_weights import import_state
 from outsize.train.interrupt import interruptible
 from outsize.train.launch import Launch
 from outsize.train.planning import Planning, plan_run
 from outsize.train.run_folder import RunFolder
-from outsize.train.state_file import create_state, drop_scratch, durable_regions, reopen_state
-from outsize.train.trainer import Trainer, TrainLog, commit_state
+from outsize.train.state_file import (
+    JOURNAL_BYTES_PER_REGION,
+    create_state,
+    drop_scratch,
+    durable_regions,
+    reopen_state,
+)
+from outsize.train.step_data import TrainLog
+from outsize.train.trainer import Trainer, commit_state
 
 
 def run_training(
@@ -67,9 +74,10 @@ def run_training(
             should_stop=should_stop,
         )
         log = trainer.run()
+        moved = store.counters()
     disk_bytes = allocated_bytes(folder.path)
     drop_scratch(folder.state, session.layout)
-    return _result(inputs, planning, log, done, disk_bytes, time.monotonic() - start_s)
+    return _result(inputs, planning, log, moved, disk_bytes, time.monotonic() - start_s)
 
 
 def _open_state(
@@ -162,13 +170,13 @@ def _result(
     inputs: Launch,
     planning: Planning,
     log: TrainLog,
-    done: int,
+    moved: StoreCounters,
     disk_bytes: int,
     seconds: float,
 ) -> TrainResult:
     session, num_new = planning.session, len(log.losses)
-    predicted_read, predicted_written = _predicted_traffic(planning, log)
-    prediction = session.prediction
+    predicted, prediction = _predicted(planning, log), session.prediction
+    done = planning.steps.done or 0
     workload = session.layout.workload
     host_bytes = max(peak_resident_bytes(), inputs.launch_peak_bytes)
     return TrainResult(
@@ -186,10 +194,10 @@ def _result(
         measured_step_s=statistics.median(log.step_s) if log.step_s else 0.0,
         predicted_exposed_io_s=prediction.exposed_io_s,
         exposed_io_s=log.exposed_io_s / max(1, num_new),
-        predicted_bytes_read=predicted_read,
-        predicted_bytes_written=predicted_written,
-        bytes_read=log.bytes_read,
-        bytes_written=log.bytes_written,
+        predicted_bytes_read=predicted.bytes_read,
+        predicted_bytes_written=predicted.bytes_written,
+        bytes_read=moved.bytes_read,
+        bytes_written=moved.bytes_written,
         limited_by=prediction.limited_by,
         output=str(inputs.folder.path),
         resumed_from=done if inputs.resumed else None,
@@ -198,23 +206,16 @@ def _result(
     )
 
 
-def _predicted_traffic(planning: Planning, log: TrainLog) -> tuple[int, int]:
-    """Return the bytes that the plan says these steps move, with the evaluations between them."""
-    num_steps, following = len(log.losses), len(log.losses) - log.num_starts
-    session = planning.session
-    plan, step_s = session.planned.plan, session.prediction.step_s
-    commit_seconds = planning.outline.options.commit_seconds
-    read, written = run_bytes(
-        plan,
-        session.layout,
-        num_steps=num_steps,
-        num_starts=log.num_starts,
-        num_commits=num_commits(plan, following, commit_seconds, step_s),
+def _predicted(planning: Planning, log: TrainLog) -> Piece:
+    """Return what the plan says of what this process did: a run that was interrupted has done less
+    than the totals of its plan say.
+    """
+    outline, done = planning.outline, planning.steps.done
+    turns = count_turns(
+        outline.pieces,
+        done_steps=done,
+        last_step=(done or 0) + len(log.losses),
+        evaluation_steps=outline.options.evaluation_steps,
+        commit_seconds=outline.options.commit_seconds,
     )
-    if planning.evaluator is None:
-        return read, written
-    evaluation_read, evaluation_written = planning.evaluator.moved_bytes()
-    return (
-        read + log.num_pauses * evaluation_read,
-        written + log.num_pauses * evaluation_written,
-    )
+    return whole_run(outline.pieces, replace(turns, evaluations=log.num_evaluations))

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from outsize.errors import RunError, StorageError
+from outsize.paths import is_file, is_there
+from outsize.probe.scratch import SCRATCH_PREFIX
 from outsize.store.durable import write_whole_file
 from outsize.store.journal import Journal
 from outsize.store.kernel import reason
@@ -37,9 +39,9 @@ _FREE_TO_CHANGE = frozenset(
 )
 """Options that may differ when a run is resumed: they change no number of the result."""
 
-_BEFORE_THE_RUN = frozenset({LOCK_NAME, "model", "data", "evaluation", "run.json.new", ".probe"})
-"""What a process that died before `run.json` was written may have left, the lock first of all; it
-is made anew.
+_BEFORE_THE_RUN = frozenset({LOCK_NAME, "model", "data", "evaluation", "run.json.new"})
+"""What a process that died before `run.json` was written may have left besides the file that it
+measured the disk with, the lock first of all; it is made anew.
 """
 
 
@@ -69,23 +71,27 @@ class RunFolder:
         """Make a new run folder.
 
         Raises:
-            RunError: the folder holds another run, or anything else.
+            RunError: the folder holds another run, or anything else, or cannot be made.
         """
-        if path.exists() and not path.is_dir():
+        if is_file(path):
             raise RunError(f"{path} is a file; --output names a folder.")
-        if (path / "run.json").exists():
+        if is_there(path / "run.json"):
             raise RunError(
                 f"{path} holds another run.\n  Go on with it: --resume {path}\n"
                 "  Or choose another folder with --output."
             )
-        found = sorted(p.name for p in path.iterdir()) if path.exists() else []
-        ours = _BEFORE_THE_RUN if LOCK_NAME in found else frozenset()
-        foreign = [name for name in found if name not in ours]
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            found = sorted(p.name for p in path.iterdir())
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be used: {reason(error)}; choose another folder with --output."
+            ) from error
+        foreign = [name for name in found if LOCK_NAME not in found or not _is_left_over(name)]
         if foreign:
             raise RunError(
                 f"{path} is not empty (it holds {foreign[0]}); choose another folder with --output."
             )
-        path.mkdir(parents=True, exist_ok=True)
         return RunFolder(path, RunLock(path), options)
 
     @staticmethod
@@ -119,14 +125,7 @@ class RunFolder:
             StorageError: the journal is damaged.
             RunError: steps were done, but the journal is gone.
         """
-        if self.journal.exists():
-            return Journal(self.journal).latest() is not None
-        if self.metrics.exists():
-            raise RunError(
-                f"{self.path} has lost its {self.journal.name}, which says what is committed.\n"
-                "  Bring it back from where the folder was copied, or start a new run."
-            )
-        return False
+        return committed_step(self.path) is not None
 
     def _write(self, path: Path, text: str, mode: str) -> None:
         try:
@@ -152,6 +151,10 @@ class RunFolder:
     def close(self) -> None:
         """Let other processes in."""
         self._lock.release()
+
+
+def _is_left_over(name: str) -> bool:
+    return name in _BEFORE_THE_RUN or name.startswith(SCRATCH_PREFIX)
 
 
 def merged_options(path: Path, asked: Options) -> Options:
@@ -196,6 +199,25 @@ def steps_of_run(path: Path) -> int:
         RunError: as `read_run`.
     """
     return int(_fact(path, "num_steps"))
+
+
+def committed_step(path: Path) -> int | None:
+    """Return how many steps of a run are committed; None where not even a first state is.
+
+    Raises:
+        StorageError: the journal is damaged.
+        RunError: steps were done, but the journal is gone.
+    """
+    journal = path / "journal.bin"
+    if journal.exists():
+        record = Journal(journal).latest()
+        return None if record is None else int(str(record["step"]))
+    if (path / "metrics.jsonl").exists():
+        raise RunError(
+            f"{path} has lost its {journal.name}, which says what is committed.\n"
+            "  Bring it back from where the folder was copied, or start a new run."
+        )
+    return None
 
 
 def read_run(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from outsize.spec.machine import Lanes, MachineProfile
 from outsize.store.budget import peak_resident_bytes
 from outsize.store.heap import drop_file_pages, trim_heap
 from outsize.train.fit import candidate, fits_on_disk, make_layouts, rates, slack_bytes
-from outsize.train.kept_profiles import keep_profile, kept_profile, steadied_profile
+from outsize.train.kept_profiles import keep_profile
 from outsize.train.kernels import TrainKernels, make_optimizer
 from outsize.train.options import TrainOptions
 from outsize.train.profile import profile_layers
@@ -86,7 +86,7 @@ def plan_session(
         sample: gives some micro-batches of so many real rows each.
         machine: what is known of the machine and of the disk that the run's files lie on.
         budget_bytes: host budget of the whole process.
-        disk_bytes: room for the state file.
+        disk_bytes: room for the state file, the journal and the logs.
         floor_bytes: host bytes that were taken before this process grew.
         chosen_span: elements of a span that a state file has already; None for a new one.
 
@@ -95,7 +95,8 @@ def plan_session(
         BudgetError: no plan fits, with remedies that do.
     """
     drop_file_pages()
-    optimizer, fits = make_optimizer(options), fits_on_disk(disk_bytes)
+    optimizer = make_optimizer(options)
+    fits = fits_on_disk(disk_bytes, evaluates=options.evaluates)
     refused: BudgetError | None = None
     for layout in make_layouts(options, model.spec, chosen_span):
         try:
@@ -106,9 +107,7 @@ def plan_session(
         kernels = TrainKernels(model, layout, optimizer)
         batches = sample(layout.workload.micro_batch_rows)
         profile = profile_layers(model, layout, kernels, batches, budget_bytes)
-        before = kept_profile(layout, machine.fingerprint, options.threads)
-        profile = steadied_profile(profile, before)
-        keep_profile(layout, machine.fingerprint, options.threads, profile)
+        profile = keep_profile(layout, machine.fingerprint, options.threads, profile)
         lanes = rates(machine, profile)
         one = candidate(layout, profile, options)
         floor_bytes = max(floor_bytes, peak_resident_bytes())

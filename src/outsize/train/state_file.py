@@ -18,6 +18,10 @@ from outsize.runtime.slots import extent_name
 from outsize.store.disk import DiskStore
 from outsize.store.store import Extent, layout_bytes, place_extents
 
+JOURNAL_BYTES_PER_REGION = 24
+_SMALL_FILES_BYTES = 2 * 2**20
+"""Room for run.json, plan.txt and metrics.jsonl."""
+
 
 def durable_regions(layout: Layout) -> tuple[str, ...]:
     """Return the names of all durable regions, sorted."""
@@ -43,6 +47,12 @@ def all_extents(layout: Layout, lists: Iterable[Iterable[Action]]) -> tuple[Exte
     )
     durable = [(extent.name, extent.size_bytes) for extent in durable_extents(layout)]
     return place_extents([*durable, *((r, layout.region_bytes[r]) for r in scratch)])
+
+
+def journal_and_logs_bytes(layout: Layout) -> int:
+    """Return the room for what lies beside this file: the journal, and the small files of a run."""
+    capacity_bytes = JOURNAL_BYTES_PER_REGION * len(durable_regions(layout))
+    return 2 * (capacity_bytes + 8192) + 4096 + _SMALL_FILES_BYTES
 
 
 def plan_lists(plan: StepPlan) -> tuple[tuple[Action, ...], ...]:

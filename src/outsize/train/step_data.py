@@ -1,4 +1,6 @@
-"""What a train step is given and what it finds: the data that the kernels share with the loop."""
+"""What a train step is given and what it finds: the data that the kernels share with the loop, and
+what the loop tells of all steps.
+"""
 
 from dataclasses import dataclass, field
 
@@ -50,3 +52,24 @@ class StepResults:
 
     losses: list[float] = field(default_factory=list)
     norms: dict[int, list[Tensor]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class TrainLog:
+    """What the steps of this process did.
+
+    Attributes:
+        losses: mean loss per token of each step.
+        step_s: wall time of each step.
+        exposed_io_s: of all steps together.
+        evaluation_loss: the last one; None when there was none.
+        num_evaluations: how many there were.
+        interrupted: whether the loop was asked to stop before its last step.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    step_s: list[float] = field(default_factory=list)
+    exposed_io_s: float = 0.0
+    evaluation_loss: float | None = None
+    num_evaluations: int = 0
+    interrupted: bool = False

@@ -9,7 +9,6 @@ learning rate and clipping factor.
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import torch
 
@@ -29,33 +28,7 @@ from outsize.train.learning_rate import learning_rate
 from outsize.train.options import TrainOptions
 from outsize.train.progress import watched
 from outsize.train.session import Session
-from outsize.train.step_data import PendingUpdate, StepInputs, StepResults
-
-
-@dataclass(slots=True)
-class TrainLog:
-    """What the steps of this process did.
-
-    Attributes:
-        losses: mean loss per token of each step.
-        step_s: wall time of each step.
-        exposed_io_s: of all steps together.
-        bytes_read: of all steps and commits together; `bytes_written` likewise.
-        evaluation_loss: the last one; None when there was none.
-        interrupted: whether the loop was asked to stop before its last step.
-        num_starts: how often steps began with an empty arena.
-        num_pauses: how often they paused for an evaluation.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    step_s: list[float] = field(default_factory=list)
-    exposed_io_s: float = 0.0
-    bytes_read: int = 0
-    bytes_written: int = 0
-    evaluation_loss: float | None = None
-    interrupted: bool = False
-    num_starts: int = 0
-    num_pauses: int = 0
+from outsize.train.step_data import PendingUpdate, StepInputs, StepResults, TrainLog
 
 
 class Trainer:
@@ -128,11 +101,9 @@ class Trainer:
             StorageError: the disk failed or is full; the last commit is whole.
         """
         step, fresh = self._done_steps, True
-        before = self._store.counters()
         while step < self._num_steps and not self.log.interrupted:
             if fresh:
                 self._executor.run(self._plan.prologue)
-                self.log.num_starts += 1
             self._step(step, self._next_list(fresh))
             fresh = False
             step += 1
@@ -142,9 +113,6 @@ class Trainer:
                 fresh = True
         if not fresh:
             self._executor.run(self._plan.flush)
-        after = self._store.counters()
-        self.log.bytes_read = after.bytes_read - before.bytes_read
-        self.log.bytes_written = after.bytes_written - before.bytes_written
         if self._evaluate is not None and not self.log.interrupted:
             self._note_evaluation(step)
         return self.log
@@ -162,7 +130,12 @@ class Trainer:
         self._kernels.inputs = self._inputs(step)
         self._kernels.results = StepResults()
         self._executor.run(
-            watched(actions, self._session, lambda part: self._under_way(step + part))
+            watched(
+                actions,
+                self._session,
+                look=self._keep_heap_small,
+                tell=lambda part: self._under_way(step + part),
+            )
         )
         del self._kernels.inputs  # so that there are never those of two steps
         loss = sum(self._kernels.results.losses)
@@ -179,10 +152,14 @@ class Trainer:
         written = after.bytes_written - counters.bytes_written
         self._tell(step + 1, loss, norm, rate, read, written)
 
-    def _under_way(self, done_steps: float) -> None:
-        """Do what is due about twice a second."""
+    def _keep_heap_small(self) -> None:
+        """Give free pages back before an action where gaps have grown; looked at less often, the
+        gaps of some large actions together once passed the slack.
+        """
         if resident_bytes() > self._session.trim_above_bytes:
             trim_heap()
+
+    def _under_way(self, done_steps: float) -> None:
         self._on_event(
             StepUnderWay(
                 done_steps=done_steps,
@@ -250,11 +227,11 @@ class Trainer:
     def _pause(self, step: int) -> None:
         self._executor.run(self._plan.flush)
         self._note_evaluation(step)
-        self.log.num_pauses += 1
 
     def _note_evaluation(self, step: int) -> None:
         assert self._evaluate is not None
         loss = self.log.evaluation_loss = self._evaluate()
+        self.log.num_evaluations += 1
         self._on_step({"step": step, "evaluation_loss": loss})
         self._on_event(Evaluated(step=step, loss=loss))
 

@@ -10,14 +10,23 @@ _MICRO_BATCH_TOKENS = 1024
 rate.
 """
 
+MOST_PASSES = 4096
+"""Passes of a micro-batch through a layer that one step may have; forward and backward are one.
+
+Each makes about two stays of regions; placing 8192 stays in three orders takes some 6 s, 60 ns for
+each pair (`plan/memory.py`); twice as many take four times as long.
+"""
+
 
 def make_workload(options: TrainOptions, model: ModelSpec) -> tuple[TrainWorkload, ...]:
     """Return the train step that the options describe, with each micro-batch that may be chosen:
-    the one that the options name, or about 1024 tokens first and then ever smaller ones; the
-    smallest one first where the objective is memory.
+    the one that the options name, or about 1024 tokens first (more where a step would have more
+    than `MOST_PASSES`) and then ever smaller ones; the smallest one first where the objective is
+    memory.
 
     Raises:
-        UsageError: the row is longer than the model allows, or the numbers do not divide.
+        UsageError: the row is longer than the model allows, the numbers do not divide, or a plan of
+            so many micro-batches would take minutes.
     """
     length = options.max_seq_length
     if model.max_positions is not None and length > model.max_positions:
@@ -45,13 +54,28 @@ def make_workload(options: TrainOptions, model: ModelSpec) -> tuple[TrainWorkloa
             dtype=options.dtype,
             clip=options.max_grad_norm > 0,
         )
-        for count in _micro_batches(options, rows)
+        for count in _micro_batches(options, rows, len(model.layers))
     )
 
 
-def _micro_batches(options: TrainOptions, rows: int) -> tuple[int, ...]:
-    if options.micro_batch_size is not None:
-        return (options.micro_batch_size,)
-    most = max(1, _MICRO_BATCH_TOKENS // options.max_seq_length)
-    counts = tuple(n for n in range(min(rows, most), 0, -1) if rows % n == 0)
-    return counts[::-1] if options.objective == "memory" else counts
+def _micro_batches(options: TrainOptions, rows: int, num_layers: int) -> tuple[int, ...]:
+    most = MOST_PASSES // num_layers
+    if not most:
+        raise UsageError(
+            f"{options.model} has {num_layers:,} layers, and a plan takes at most {MOST_PASSES:,}; "
+            "use a model with fewer."
+        )
+    allowed = [rows // count for count in range(min(rows, most), 0, -1) if rows % count == 0]
+    asked = options.micro_batch_size
+    if asked is not None and asked < allowed[0]:
+        raise UsageError(
+            f"--micro-batch-size {asked} cuts the {rows:,} rows of a step into {rows // asked:,} "
+            f"micro-batches; through {num_layers} layers a step may pass {most:,} of them. "
+            f"Try --micro-batch-size {allowed[0]}, or "
+            f"--tokens-per-step {most * asked * options.max_seq_length}."
+        )
+    if asked is not None:
+        return (asked,)
+    usual = max(allowed[0], _MICRO_BATCH_TOKENS // options.max_seq_length)
+    counts = tuple(count for count in allowed if count <= usual)
+    return counts if options.objective == "memory" else counts[::-1]

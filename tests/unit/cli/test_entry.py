@@ -121,12 +121,11 @@ def test_json_alone_prints_nothing_else(api: FakeApi, capsys: Captured) -> None:
     assert (json.loads(out)["error"]["kind"], err) == ("usage", "")
 
 
-def test_a_place_for_the_chart_is_checked_before_anything_is_planned(
-    api: FakeApi, capsys: Captured
-) -> None:
-    for place in ("chart.jpg", "no/such/folder/chart.png"):
-        assert main(["plan", "train", "m", "--chart", place]) == 2
-        assert "--chart" in _last(capsys)[0]["error"]["message"]
+def test_a_plan_says_where_its_chart_is(api: FakeApi, capsys: Captured) -> None:
+    api.answer = plan_result
+    assert main(["plan", "train", "m", "--chart", "[x].png"]) == 0
+    assert api.options.chart == "[x].png"
+    assert "chart    [x].png" in _last(capsys)[1]
 
 
 def test_verify_exits_1_when_a_case_differs(api: FakeApi, capsys: Captured) -> None:

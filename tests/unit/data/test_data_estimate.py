@@ -99,6 +99,48 @@ def test_every_shape_counts_its_texts_and_its_marks(record, num_marks, tmp_path)
     assert estimate_tokens(str(tmp_path)).tokens == pytest.approx(tokens, abs=1)
 
 
+def chat(num_chars: int) -> dict[str, object]:
+    return {"messages": [{"role": r, "content": "x" * num_chars} for r in ("user", "assistant")]}
+
+
+@pytest.mark.parametrize(("packing", "rows"), [(True, 16), (False, 20)])
+def test_text_is_cut_and_without_packing_every_document_begins_a_row(packing, rows, tmp_path):
+    write_lines(tmp_path / "a.jsonl", [{"text": "x" * 400}] * 10)  # 101 tokens each
+    found = estimate_tokens(str(tmp_path), max_seq_length=64, packing=packing)
+    assert (found.tokens, found.rows) == (1010, rows)
+
+
+@pytest.mark.parametrize(
+    ("length", "packing", "rows"),
+    [(512, True, 25), (512, False, 100), (200, True, 100), (64, True, 100), (64, False, 100)],
+)
+def test_examples_stay_whole_and_without_packing_each_has_its_row(length, packing, rows, tmp_path):
+    write_lines(tmp_path / "a.jsonl", [chat(200)] * 100)  # 110 tokens each
+    found = estimate_tokens(str(tmp_path), max_seq_length=length, packing=packing)
+    assert (found.tokens, found.rows) == (11_000, rows)
+
+
+def test_rows_of_a_large_file_are_those_of_its_beginning(tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "SAMPLE_BYTES", 1 << 17)
+    write_lines(tmp_path / "a.jsonl", [chat(200 + number % 7) for number in range(5000)])
+    alone = estimate_tokens(str(tmp_path), max_seq_length=1024, packing=False)
+    assert alone.rows == pytest.approx(5000, rel=0.02)
+
+
+def test_rows_of_plain_files_and_of_the_reference(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("x" * 400)
+    found = [
+        estimate_tokens(data, max_seq_length=150, packing=packing).rows
+        for data in (str(tmp_path), "builtin:python-reference")
+        for packing in (True, False)
+    ]
+    assert found[:2] == [2, 2]
+    assert None not in found
+    num_topics = sum(1 for _ in reference_topics())
+    assert found[2] < found[3] <= found[2] + num_topics
+
+
 def test_files_of_several_kinds_add_up_and_few_are_opened(tmp_path, monkeypatch):
     opened = []
     read = estimate.read_records
@@ -127,12 +169,23 @@ def test_what_is_not_estimated_says_why(data, reason, tmp_path):
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "state.json").write_text("{    }")
     found = estimate_tokens(data.format(folder=tmp_path))
-    assert found.tokens is None
+    assert (found.tokens, found.rows) == (None, None)
     assert reason in found.explanation
 
 
 @pytest.mark.parametrize(
-    "data", ["nowhere", "nowhere/a.jsonl", "./nowhere", "*.none", "builtin:x", "{folder}"]
+    "data",
+    [
+        "nowhere",
+        "nowhere/a.jsonl",
+        "./nowhere",
+        "*.none",
+        "builtin:x",
+        "{folder}",
+        "~no-such-user/x.txt",
+        "~no-such-user/*.txt",
+        "x" * 300 + ".txt",
+    ],
 )
 def test_what_is_not_there_is_refused_as_by_a_run(data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outsize.train.data.encode import IGNORED, Chunk
-from outsize.train.data.pack import OPEN_ROWS, ExamplePacker, StreamPacker
+from outsize.train.data.pack import ExamplePacker, StreamPacker
+from outsize.train.data.row_count import OPEN_ROWS
 
 FILL = 9999
 

@@ -1,6 +1,10 @@
 """Small configs of every supported architecture, and of every way its layers can be mixed."""
 
+from collections.abc import Mapping
+
+from outsize.formats.shapes.decoder import read_shape
 from outsize.formats.shapes.families import FAMILIES
+from outsize.spec.block import BlockShape
 
 TINY = {
     "vocab_size": 61,
@@ -91,3 +95,8 @@ VARIANTS = {family.name: _config(family.name) for family in FAMILIES} | {
 
 MIXED = {f"{label} mixed": _config(name, **entries) for label, (name, entries) in _MIXED.items()}
 """Configs with two kinds of blocks."""
+
+
+def blocks_of(config: Mapping[str, object]) -> tuple[BlockShape, ...]:
+    """What each block of a config computes, first block first."""
+    return read_shape(config, "this configuration").blocks

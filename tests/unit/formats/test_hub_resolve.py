@@ -97,6 +97,7 @@ def test_folders_that_hold_no_usable_model(
         ("./nowhere/model", "./nowhere/model does not exist. A model is"),
         ("org/name.gguf", "org/name.gguf does not exist"),
         ("a/b/c", "a/b/c does not exist"),
+        ("~no-such-user/m", "~no-such-user/m does not exist. A model is"),
         ("", "Unknown model ''"),
         ("x" * 5000, "Unknown model 'xxx"),
     ],

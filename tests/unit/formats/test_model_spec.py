@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from decoder_configs import MIXED, VARIANTS
+from decoder_configs import MIXED, VARIANTS, blocks_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from outsize.errors import ModelError
-from outsize.formats.model_spec import block_shapes, spec_from_config
+from outsize.formats.model_spec import spec_from_config
 from outsize.formats.shapes.families import FAMILIES
 from outsize.models.architectures import ARCHITECTURES
 from outsize.models.describe import describe_layer, with_signatures
@@ -248,7 +248,7 @@ def test_blocks_say_what_they_compute() -> None:
         "sliding_window_pattern": 3,
         "torch_dtype": "float16",
     }
-    first, _, last = block_shapes(config)
+    first, _, last = blocks_of(config)
     assert (first.attention, first.window_tokens, last.attention) == ("sliding", 5, "full")
     assert last.window_tokens is None
     assert (first.num_heads, first.num_key_value_heads, first.head_size) == (4, 2, 8)
@@ -258,12 +258,12 @@ def test_blocks_say_what_they_compute() -> None:
         48,
         "float16",
     )
-    assert [b.has_rotary for b in block_shapes(VARIANTS["GPT2LMHeadModel"])] == [False] * 3
-    assert [b.is_gated for b in block_shapes(VARIANTS["GPT2LMHeadModel"])] == [False] * 3
+    assert [b.has_rotary for b in blocks_of(VARIANTS["GPT2LMHeadModel"])] == [False] * 3
+    assert [b.is_gated for b in blocks_of(VARIANTS["GPT2LMHeadModel"])] == [False] * 3
 
 
 def test_layers_without_rotary_embedding_are_known() -> None:
     config = {**VARIANTS["SmolLM3ForCausalLM"], "no_rope_layers": [1, 0, 1]}
-    assert [block.has_rotary for block in block_shapes(config)] == [True, False, True]
+    assert [block.has_rotary for block in blocks_of(config)] == [True, False, True]
     cohere = {**VARIANTS["Cohere2ForCausalLM"], "sliding_window_pattern": 2}
-    assert [block.has_rotary for block in block_shapes(cohere)] == [True, False, True]
+    assert [block.has_rotary for block in blocks_of(cohere)] == [True, False, True]

@@ -1,8 +1,9 @@
 """The formula's number of parameters is the one that stands on the models' own pages."""
 
 import pytest
+from decoder_configs import blocks_of
 
-from outsize.formats.model_spec import block_shapes, spec_from_config
+from outsize.formats.model_spec import spec_from_config
 
 
 def config(
@@ -101,7 +102,7 @@ def test_the_number_of_parameters_is_the_published_one(model) -> None:
 
 def test_gemma_3_sees_everything_in_every_sixth_layer() -> None:
     entries, _ = PUBLISHED["Gemma-3-1B"]
-    blocks = block_shapes({**entries, "sliding_window": 512})
+    blocks = blocks_of({**entries, "sliding_window": 512})
     full = [number for number, block in enumerate(blocks, 1) if block.attention == "full"]
     assert full == [6, 12, 18, 24]
     assert {block.window_tokens for block in blocks} == {None, 512}

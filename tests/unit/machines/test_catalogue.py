@@ -111,6 +111,20 @@ def test_a_machine_is_found_by_name_or_by_file(tmp_path: Path) -> None:
         find_machine(str(tmp_path / "missing"))
 
 
+def test_a_name_that_no_file_can_have_is_no_machine() -> None:
+    for name in ("x" * 300, "~no-such-user/x"):
+        with pytest.raises(UsageError, match="There is no machine"):
+            find_machine(name)
+    with pytest.raises(MachineError, match="cannot be read: File name too long"):
+        describe_machine("x" * 300 + ".json")
+
+
+def test_a_profile_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_profile(PROFILE, tmp_path / "elsewhere")
+    assert find_machine("~/elsewhere") == PROFILE
+
+
 def test_every_part_of_a_machine_has_its_source() -> None:
     parts = [part for part, _ in catalogue_sources("workstation-24gb")]
     assert parts == ["Ryzen-9-7950X", "NVMe-Gen4-2TB", "RTX-4090", "PCIe4-x16"]

@@ -207,6 +207,9 @@ def test_the_place_of_the_profile_follows_the_environment(
     assert profile_path() == Path("/x/outsize/machine.json")
     monkeypatch.setenv("OUTSIZE_HOME", str(tmp_path))
     assert profile_path() == tmp_path / "machine.json"
+    assert (
+        profile_path("disk nfs on far:/../a b") == tmp_path / "machine-disk-nfs-on-far-..-a-b.json"
+    )
 
 
 def test_without_a_home_folder_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

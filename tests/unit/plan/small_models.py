@@ -1,9 +1,11 @@
 """Small models, workloads and machines for planner tests, drawn at random or by name."""
 
 import math
+from collections.abc import Iterable
 
 from hypothesis import strategies as st
 
+from outsize.plan.actions import Action, Fetch, WriteBack
 from outsize.plan.layout import Layout
 from outsize.plan.schedule import train_step, uses
 from outsize.spec.machine import Lanes, LayerCost
@@ -117,6 +119,17 @@ def least_bytes(layout: Layout) -> int:
         sum(layout.region_bytes[use.region] for use in uses(layout, action))
         for action in train_step(layout)
     )
+
+
+def list_bytes(actions: Iterable[Action], layout: Layout) -> tuple[int, int]:
+    """What a list reads from disk and writes to it, action by action."""
+    read = written = 0
+    for action in actions:
+        if isinstance(action, Fetch) and action.source == "disk":
+            read += layout.region_bytes[action.region]
+        if isinstance(action, WriteBack) and action.target == "disk":
+            written += layout.region_bytes[action.region]
+    return read, written
 
 
 SHAPES = st.lists(st.integers(1, 40), max_size=3).map(tuple).filter(lambda s: math.prod(s) < 5000)

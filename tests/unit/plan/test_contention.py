@@ -6,12 +6,11 @@ import pytest
 from decoders import LANES, make_candidate, make_decoder, range_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import costs, make_layout
+from small_models import costs, list_bytes, make_layout
 
 from outsize.plan.actions import Action, Fetch, Release, Update, WriteBack
 from outsize.plan.choose import choose
 from outsize.plan.simulate import Prediction, simulate
-from outsize.plan.traffic import list_bytes
 from outsize.spec.machine import Lanes
 
 LAYOUT = make_layout(num_blocks=1, vocab=128, span_elements=1024)  # the table has four spans

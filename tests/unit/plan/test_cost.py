@@ -185,6 +185,34 @@ def test_attention_in_a_window_takes_no_longer_than_all_of_it() -> None:
     assert found[3] == full
 
 
+def test_attention_that_is_not_fused_takes_room_and_time_for_every_score() -> None:
+    """As Gemma 2's, whose scores have a cap: none is kept, and the window saves nothing."""
+    eager = replace(MODEL, attention_heads=0, attention_head_size=0)
+    asked, longer = workload(2, 1024), workload(2, 2048)
+    blocks, windowed = make_blocks(MODEL), make_blocks(MODEL, 16)
+    heads, pairs = blocks[0].num_heads, 2 * 1024**2
+    more_bytes = temporaries_bytes(eager, blocks, asked) - temporaries_bytes(MODEL, blocks, asked)
+    assert more_bytes > 15 * heads * pairs
+    key = MODEL.layers[1].signature, False
+    fused, unfused, unfused_longer, in_window = (
+        CostModel(model=model, blocks=shapes, processor=processor()).costs(step)[key]
+        for model, shapes, step in (
+            (MODEL, blocks, asked),
+            (eager, blocks, asked),
+            (eager, blocks, longer),
+            (eager, windowed, asked),
+        )
+    )
+    assert in_window == unfused
+    assert unfused.forward_s > fused.forward_s
+    # The backward computes the attention again, since nothing of it was kept.
+    fused_flops = 4 * (pairs / 2) * 64 * heads
+    attention_s = unfused.forward_s - (fused.forward_s - fused_flops / 1.25e11)
+    rest_s = fused.backward_s - 2.5 * fused_flops / 6.25e10
+    assert unfused.backward_s - rest_s == pytest.approx(3 * attention_s)
+    assert unfused_longer.forward_s > 2 * unfused.forward_s
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_attention_without_a_rate_is_worked_out_from_products(dtype: str) -> None:
     on = replace(processor(dtypes=("bfloat16", "float32")), attention=())

@@ -1,5 +1,6 @@
 """What more of something buys, and the best plans at growing budgets."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 
@@ -30,15 +31,27 @@ def speedups(
 def points(
     one: Candidate, most_bytes: int = 2**40, objective: Objective = "time"
 ) -> list[tuple[int, Choice]]:
-    return list(frontier((one,), LANES, objective, most_bytes, lambda done: None))
+    return list(walk(one, most_bytes, objective, lambda done: None))
+
+
+def walk(
+    one: Candidate, most_bytes: int, objective: Objective, on_point: Callable[[int], None]
+) -> Iterator[tuple[int, Choice]]:
+    def plan(budget_bytes: int) -> Choice:
+        return choose((one,), budget_bytes, LANES, objective)
+
+    last_bytes = min(most_bytes, everything_bytes(one))
+    return frontier(plan, smallest_budget_bytes((one,)), last_bytes, on_point)
 
 
 @settings(deadline=None, max_examples=6, derandomize=True)
 @given(cases())
 def test_more_of_anything_is_never_slower(case) -> None:
-    memory, disk, tokens = speedups(case.candidates[0], case.budget_bytes, case.machine)
-    if memory is None:
+    one = case.candidates[0]
+    memory, disk, tokens = speedups(one, case.budget_bytes, case.machine)
+    if case.budget_bytes < smallest_budget_bytes((one,)):
         return
+    assert memory is not None
     assert memory >= 0.99
     assert disk is not None
     assert disk >= 0.99
@@ -68,6 +81,14 @@ def test_where_everything_stays_neither_memory_nor_disk_buys_anything() -> None:
     assert memory == disk == 1.0
     assert tokens is not None
     assert tokens >= 1.0
+
+
+def test_near_the_smallest_budget_more_of_something_is_worth_something() -> None:
+    for more_bytes in (0, 2**20, 4 * 2**20):
+        memory, disk, _ = speedups(ONE, LEAST + more_bytes)
+        assert memory is not None
+        assert disk is not None
+        assert min(memory, disk) >= 0.99
 
 
 def test_what_does_not_fit_has_no_speedup() -> None:
@@ -108,10 +129,10 @@ def test_a_machine_too_small_for_any_plan_has_one_point() -> None:
 
 def test_each_point_is_announced_before_it_is_planned() -> None:
     told: list[int] = []
-    walk = frontier((ONE,), LANES, "time", MOST, told.append)
-    next(walk)
+    found = walk(ONE, MOST, "time", told.append)
+    next(found)
     assert told == [0]
-    assert len(list(walk)) == 7
+    assert len(list(found)) == 7
     assert told == list(range(8))
 
 

@@ -102,7 +102,10 @@ def test_the_seconds_of_each_kind_of_work():
 
     assert seconds(Compute(1, "forward", 0)) == 1.25
     assert seconds(Compute(1, "backward", 1)) == 1.5
-    assert seconds(Compute(2, "evaluate", 0)) == 2.25
+    assert seconds(Compute(1, "evaluate", 0)) == 1.25
+    # Forward and backward of the head are one action; its loss alone is a third of it.
+    assert seconds(Compute(2, "backward", 0)) == 2.5
+    assert seconds(Compute(2, "evaluate", 0)) == pytest.approx(2.5 / 3)
     assert seconds(Update(0, 1, "optimizer")) == 30 * 1024 / 10
     assert seconds(Update(0, 1, "derive")) == 6 * 1024 / 10
     assert seconds(Compute(0, "gradient_norm", 0)) == 10 * 2048 / 10

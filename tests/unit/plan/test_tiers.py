@@ -106,6 +106,13 @@ def test_with_all_on_the_device_the_step_is_its_arithmetic_and_needs_no_host(lay
     assert step.commit_bytes_written == step.commit_bytes_from_device == layout.state_bytes
 
 
+def test_less_than_no_room_on_the_host_is_refused_though_all_is_on_the_device():
+    layout = make_layout(num_blocks=2)
+    with pytest.raises(DoesNotFitError) as caught:
+        plan(layout, 2 * total_bytes(layout), -PAGE)
+    assert (caught.value.tier, caught.value.needed_bytes) == ("host", 0)
+
+
 @settings(deadline=None, max_examples=25)
 @given(layouts())
 def test_a_device_smaller_than_one_action_is_refused(layout):

@@ -42,7 +42,7 @@ class _Machine:
 
     def measure_disk(self, folder: Path, on_event: OnEvent, sizes: object) -> MeasuredDisk:
         self.num_disks += 1
-        disk = replace(DISK, name="another", read_bytes_per_s=5e9)
+        disk = replace(DISK, name=disk_name(folder), read_bytes_per_s=5e9)
         return MeasuredDisk(
             disk=disk, is_direct=True, scratch_bytes=1, bytes_read=1, bytes_written=1
         )
@@ -96,13 +96,43 @@ def test_a_stale_profile_is_replaced_and_the_reason_told(made: _Machine) -> None
     assert load_profile(made.path).measured_at == made.fresh.measured_at
 
 
-def test_other_threads_are_another_machine(made: _Machine) -> None:
+def test_fewer_threads_are_a_share_of_the_machine_and_never_replace_its_profile(
+    made: _Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4)))
+    usual = replace(made.fresh, fingerprint=machine_fingerprint(), host=replace(HOST, num_cores=4))
+    save_profile(usual, made.path)
+    for threads in (1, None):
+        assert made.known(threads).fingerprint == usual.fingerprint
+    half = made.known(threads=2)
+    assert [rate.flops_per_s for rate in half.host.matmul] == [
+        rate.flops_per_s / 2 for rate in HOST.matmul
+    ]
+    assert [rate.backward_flops_per_s for rate in half.host.attention] == [
+        rate.backward_flops_per_s / 2 for rate in HOST.attention
+    ]
+    assert half.host.memory_bytes_per_s == HOST.memory_bytes_per_s
+    assert made.known(threads=97).host.matmul == HOST.matmul
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert made.known().host.matmul == half.host.matmul
+    assert (made.num_probes, made.notices) == (0, [])
+    assert load_profile(made.path) == usual
+
+
+def test_a_profile_that_was_measured_with_so_many_threads_is_taken(made: _Machine) -> None:
     save_profile(made.fresh, made.path)
+    own = replace(made.fresh, name="own", fingerprint=machine_fingerprint(97))
+    save_profile(own, made.path.with_name("machine-97-threads.json"))
+    assert made.known(threads=97).name == "own"
+    assert made.known().name == made.fresh.name
+    assert made.num_probes == 0
+
+
+def test_the_first_run_with_other_threads_measures_those(made: _Machine) -> None:
+    made.known(threads=97)
     made.known(threads=97)
     assert made.num_probes == 1
-    assert "97 threads on " in made.notices[0]
-    made.known(threads=97)
-    assert made.num_probes == 1
+    assert [path.name for path in made.path.parent.iterdir()] == ["machine-97-threads.json"]
 
 
 def test_a_damaged_profile_is_replaced(made: _Machine) -> None:
@@ -160,7 +190,7 @@ def test_without_a_home_the_run_goes_on(made: _Machine, monkeypatch: pytest.Monk
     assert "This user has no home folder" in made.notices[0]
 
 
-def test_another_disk_is_measured_and_not_saved(made: _Machine) -> None:
+def test_another_disk_is_measured_once_and_kept_apart(made: _Machine) -> None:
     other = replace(DISK, name="nfs on far:/away")
     save_profile(replace(made.fresh, disk=other), made.path)
     profile = made.known()
@@ -171,6 +201,13 @@ def test_another_disk_is_measured_and_not_saved(made: _Machine) -> None:
     text = f"{made.folder} lies on another disk than the saved profile's, {name}: measuring that."
     assert made.notices == [text]
     assert load_profile(made.path).disk == other
+    again = made.known()
+    assert (made.num_probes, made.num_disks, made.notices) == (0, 1, [])
+    assert again.disk.read_bytes_per_s == 5e9
+    (kept,) = made.path.parent.glob("machine-disk-*.json")
+    kept.write_text("{")
+    made.known()
+    assert made.num_disks == 2
 
 
 def test_a_machine_of_the_catalogue_is_taken_as_it_is(made: _Machine) -> None:

@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from outsize import api
 from outsize.errors import UsageError
 from outsize.plan.roles import Activations
-from outsize.report.frontier import check_chart, draw_frontier, show_frontier
+from outsize.report.frontier import show_frontier
 from outsize.results import TierBytes
+from outsize.runtime.events import OnEvent, ignore
+from outsize.train import foresee
+from outsize.train.chart import check_chart, draw_frontier
+from outsize.train.options import PlanOptions
 from outsize.train.plan_result import FrontierPoint, PlanResult
 
 GIB = 2**30
@@ -132,6 +137,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         ("png", "--chart draws a PNG"),
         ("none/x.png", "cannot be written; name a file in a folder that exists"),
         ("folder.png", "cannot be written; name a file in a folder that exists"),
+        ("x" * 300 + ".png", "cannot be written; name a file in a folder that exists"),
     ):
         with pytest.raises(UsageError, match=message):
             check_chart(tmp_path / name)
@@ -143,3 +149,22 @@ def test_a_disk_that_becomes_full_is_told(tmp_path: Path) -> None:
     (tmp_path / "x.png").symlink_to("/dev/full")
     with pytest.raises(UsageError, match=r"x.png cannot be written: No space left on device"):
         draw_frontier(result(1, 2), tmp_path / "x.png")
+
+
+def test_the_function_draws_the_chart_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foresee, "foresee", lambda options, on_event: result(1, 2, 4))
+    asked = PlanOptions(model="m", chart=str(tmp_path / "x.png"), dry_run=True)
+    assert api.plan(asked, ignore) == result(1, 2, 4)
+    assert size_of(tmp_path / "x.png") == (1200, 750)
+
+
+def test_a_place_for_the_chart_is_checked_before_anything_is_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(options: PlanOptions, on_event: OnEvent) -> PlanResult:
+        raise AssertionError("planned")
+
+    monkeypatch.setattr(foresee, "foresee", fail)
+    for name in ("chart.jpg", "no/such/folder/chart.png"):
+        with pytest.raises(UsageError, match="--chart"):
+            api.plan(PlanOptions(model="m", chart=str(tmp_path / name), dry_run=True), ignore)

@@ -65,3 +65,12 @@ def test_a_disk_with_room_is_asked_for_more_of_it() -> None:
 def test_a_disk_without_room_is_not() -> None:
     error = disk_refusal("Training m", ROLES, 2 * GIB, 4 * GIB - 1)
     assert [r.change for r in error.remedies] == ["--output DIR on a disk with as much free"]
+
+
+def test_another_machine_has_one_drive_and_it_is_told_how_large() -> None:
+    full = disk_refusal("Training m", ROLES, 2 * GIB, 3 * GIB, "laptop")
+    text = "Training m on laptop, whose drive has 3.00 GiB free, needs 4.00 GiB on disk"
+    assert text in str(full)
+    assert full.remedies == ()
+    part = disk_refusal("Training m", ROLES, 2 * GIB, 50 * GIB, "laptop")
+    assert [r.change for r in part.remedies] == ["--disk 4.0GiB"]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from outsize.errors import ModelError, RunError, StorageError
-from outsize.probe.disk import measure_disk
+from outsize.probe.scratch import SCRATCH_PREFIX, scratch_file
+from outsize.probe.sizes import DiskSizes
 from outsize.runtime.events import ignore
 from outsize.train.launch import launch
 from outsize.train.options import TrainOptions
@@ -17,7 +18,7 @@ OPTIONS = TrainOptions(model="m", data="d")
 def test_a_folder_of_a_run_that_never_began_is_used_again(tmp_path: Path) -> None:
     for name in ("model", "data", "evaluation"):
         (tmp_path / name).mkdir()
-    for name in ("run.lock", "run.json.new", ".probe"):
+    for name in ("run.lock", "run.json.new", f"{SCRATCH_PREFIX}0123"):
         (tmp_path / name).touch()
     folder = RunFolder.create(tmp_path, OPTIONS)
     assert folder.path == tmp_path
@@ -68,9 +69,18 @@ def test_a_lost_journal_is_no_new_beginning(tmp_path: Path) -> None:
     folder.close()
 
 
-def test_the_probe_of_a_dead_process_is_replaced_and_removed(tmp_path: Path) -> None:
-    (tmp_path / ".probe").write_bytes(b"left behind")
-    rates = measure_disk(tmp_path, 2**30)
-    assert rates.read_bytes_per_s > 0
-    assert rates.write_bytes_per_s > 0
-    assert list(tmp_path.iterdir()) == []
+def test_the_probe_of_a_dead_process_is_removed(tmp_path: Path) -> None:
+    (tmp_path / f"{SCRATCH_PREFIX}0123").write_bytes(b"left behind")
+    sizes = DiskSizes(
+        block_bytes=(2**16,), section_bytes=2**18, pass_s=0.01, pass_bytes=2**18, together_s=0.01
+    )
+    with scratch_file(tmp_path, sizes, lambda text: None):
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_else(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"cannot be used: File name too long .*--output"):
+        RunFolder.create(tmp_path / ("x" * 300), OPTIONS)
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"cannot be used: Not a directory .*--output"):
+        RunFolder.create(tmp_path / "file" / "run", OPTIONS)

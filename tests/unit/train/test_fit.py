@@ -7,8 +7,16 @@ from small_models import MACHINE, costs, make_layout, make_model
 
 from outsize.plan.choose import Candidate, Choice, choose
 from outsize.plan.layout import Layout
+from outsize.plan.search import plan_evaluation
 from outsize.store.store import layout_bytes
-from outsize.train.fit import candidate, make_layouts, slack_bytes, span_elements
+from outsize.train.describe import disk_roles
+from outsize.train.fit import (
+    candidate,
+    fits_on_disk,
+    make_layouts,
+    slack_bytes,
+    span_elements,
+)
 from outsize.train.options import TrainOptions
 from outsize.train.profiled import Profile
 from outsize.train.state_file import all_extents, plan_lists
@@ -67,6 +75,25 @@ def test_a_small_disk_takes_a_plan_that_has_room():
     less = find(profile, keeping - 1)
     assert file_bytes(less) < keeping
     assert less.candidate.layout.keeping_blocks < 4
+
+
+def test_the_journal_and_the_logs_have_to_fit_too():
+    """A plan that passes is never refused for its disk afterwards."""
+    choice = find(make_profile(LAYOUT))
+    lists = plan_lists(choice.planned.plan)
+    needed_bytes = sum(disk_roles(choice.candidate.layout, lists, {}).values())
+    assert fits_on_disk(needed_bytes)(choice)
+    assert not fits_on_disk(needed_bytes - 1)(choice)
+
+
+def test_what_an_evaluation_takes_to_disk_has_to_fit_too():
+    choice = find(make_profile(LAYOUT))
+    layout, plan = choice.candidate.layout, choice.planned.plan
+    evaluation = plan_evaluation(layout, plan.arena_bytes)
+    lists = (*plan_lists(plan), evaluation)
+    needed_bytes = sum(disk_roles(layout, lists, {}).values())
+    assert fits_on_disk(needed_bytes, evaluates=True)(choice)
+    assert not fits_on_disk(needed_bytes - 1, evaluates=True)(choice)
 
 
 def test_the_slack_grows_with_temporaries_and_with_the_plan():

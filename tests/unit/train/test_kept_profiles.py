@@ -15,7 +15,7 @@ from outsize.plan.layout import Layout
 from outsize.spec.machine import LayerCost
 from outsize.spec.model import ModelSpec
 from outsize.train import kept_profiles
-from outsize.train.kept_profiles import keep_profile, kept_profile, steadied_profile
+from outsize.train.kept_profiles import keep_profile, kept_profile
 from outsize.train.profiled import Profile
 
 MODEL = make_decoder(num_blocks=2)
@@ -50,8 +50,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def keep(profile: Profile = PROFILE) -> None:
-    keep_profile(LAYOUT, MACHINE, None, profile)
+def keep(profile: Profile = PROFILE) -> Profile:
+    return keep_profile(LAYOUT, MACHINE, None, profile)
 
 
 def kept() -> Profile | None:
@@ -125,19 +125,17 @@ def test_shorter_seconds_and_the_least_temporaries_stay() -> None:
     keep(make_profile(factor=1.0))
     more_bytes = PROFILE.fixed_bytes + 10 * 2**20
     slow = replace(make_profile(factor=3.0), fixed_bytes=more_bytes, measured_at="2026-02-01")
-    keep(slow)
+    returned = keep(slow)
     found = kept()
     assert found is not None
+    assert returned == found  # the run plans with what the next plan finds
     assert found.costs == PROFILE.costs
     assert found.memory_bytes_per_s == PROFILE.memory_bytes_per_s
     assert (found.fixed_bytes, found.measured_at) == (PROFILE.fixed_bytes, "2026-02-01")
-    assert steadied_profile(slow, PROFILE).fixed_bytes == PROFILE.fixed_bytes
-    assert steadied_profile(slow, None) == slow
     less = replace(slow, fixed_bytes=PROFILE.fixed_bytes - 2**20)
-    assert steadied_profile(less, PROFILE).fixed_bytes == less.fixed_bytes
-    fast = make_profile(factor=0.5)
-    keep(fast)
-    assert kept() == fast
+    assert keep(less).fixed_bytes == less.fixed_bytes
+    fast = replace(make_profile(factor=0.5), fixed_bytes=less.fixed_bytes)
+    assert keep(fast) == kept() == fast
 
 
 def test_a_layer_is_taken_whole_and_not_forward_from_one_and_backward_from_another() -> None:
@@ -159,6 +157,9 @@ def test_a_profile_without_kept_products_comes_back_without_them() -> None:
     )
     keep(half)
     assert kept() == half
+    # A budget with room for them adds them, and one without does not take them away again.
+    assert keep() == PROFILE
+    assert keep(half) == kept() == PROFILE
 
 
 def changed(home: Path, **changes: Any) -> None:

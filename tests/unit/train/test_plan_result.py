@@ -15,24 +15,17 @@ from outsize.plan.outlook import Gain
 from outsize.plan.search import PlannedStep
 from outsize.plan.simulate import Prediction
 from outsize.plan.step_plan import StepPlan
+from outsize.plan.whole_run import Pieces, pieces_of_plan
 from outsize.results import TierBytes
 from outsize.store.store import layout_bytes
-from outsize.train.describe import (
-    Outline,
-    Steps,
-    describe,
-    disk_roles,
-    frontier_point,
-    host_roles,
-    num_commits,
-    steps_of_tokens,
-)
+from outsize.train.describe import Outline, describe, disk_roles, frontier_point, host_roles
 from outsize.train.explain import plan_rows
 from outsize.train.fit import candidate
 from outsize.train.options import TrainOptions
 from outsize.train.plan_result import FrontierPoint, PlanResult
 from outsize.train.profiled import Profile
 from outsize.train.state_file import all_extents, plan_lists
+from outsize.train.totals import Steps
 
 MACHINE = catalogue_machine("laptop")
 ONE = make_candidate(make_decoder(num_blocks=3))
@@ -61,8 +54,14 @@ def outline(choice: Choice, steps: Steps | None = None, **changes: object) -> Ou
         "predicted_host_bytes": choice.host_bytes,
         "disk_bytes": disk_roles(choice.candidate.layout, lists, {"rows": 10**6}),
         "steps": steps,
+        "pieces": pieces_of(choice),
     }
     return Outline(**(values | changes))
+
+
+def pieces_of(choice: Choice) -> Pieces:
+    one = choice.candidate
+    return pieces_of_plan(choice.planned, one.layout, LANES, one.costs, None, 0)
 
 
 def profiled_choice(fraction: float = 0.3) -> Choice:
@@ -143,7 +142,7 @@ def tiny_choice(*, commits_every_step: bool = False) -> Choice:
     return Choice(candidate=one, planned=planned, budget_bytes=2**30)
 
 
-def total_of(num_steps: int, commit_seconds: float = 60.0, **plan: bool) -> tuple[int, int, float]:
+def total_of(num_steps: int, commit_seconds: float = 60.0, **plan: bool) -> tuple[int, int]:
     steps = Steps(count=num_steps, known_from="asked for")
     asked = outline(
         tiny_choice(**plan), steps, options=options(commit_seconds=commit_seconds), disk_bytes={}
@@ -153,34 +152,34 @@ def total_of(num_steps: int, commit_seconds: float = 60.0, **plan: bool) -> tupl
     assert (total.steps, total.steps_from) == (num_steps, "asked for")
     assert total.bytes_read % SPAN_BYTES == total.bytes_written % SPAN_BYTES == 0
     state = TINY.state_bytes // SPAN_BYTES
-    return total.bytes_read // SPAN_BYTES, total.bytes_written // SPAN_BYTES - state, total.seconds
+    return total.bytes_read // SPAN_BYTES, total.bytes_written // SPAN_BYTES - state
 
 
 def test_a_whole_run_is_counted_by_hand() -> None:
     # Prologue 1, first 2, flush 1 are read once; flush writes 1. A steady step reads 1, writes 3.
-    assert total_of(1) == (4, 1, 2.0)
-    assert total_of(11) == (4 + 10, 1 + 30, 22.0)
+    assert total_of(1) == (4, 1)
+    assert total_of(11) == (4 + 10, 1 + 30)
     # Every 8 s of work, four steps, one of them commits and writes 5.
-    assert total_of(11, 8.0) == (14, 1 + 8 * 3 + 2 * 5, 22.0)
-    assert total_of(11, 0.0) == (14, 1 + 10 * 5, 22.0)
-    assert total_of(11, 0.0, commits_every_step=True) == (14, 1 + 10 * 3, 22.0)
+    assert total_of(11, 8.0) == (14, 1 + 8 * 3 + 2 * 5)
+    assert total_of(11, 0.0) == (14, 1 + 10 * 5)
+    assert total_of(11, 0.0, commits_every_step=True) == (14, 1 + 10 * 3)
+
+
+def test_the_seconds_of_a_run_are_those_of_its_parts() -> None:
+    choice = tiny_choice()
+    steps = Steps(count=11, known_from="asked for")
+    total = describe(outline(choice, steps, disk_bytes={})).total
+    assert total is not None
+    parts = pieces_of(choice)
+    expected_s = parts.import_state.seconds + parts.start.seconds + parts.flush.seconds + 10 * 2.0
+    assert total.seconds == pytest.approx(expected_s)
+    assert parts.import_state.seconds > 0
 
 
 def test_a_run_of_unknown_length_has_no_total() -> None:
     result = describe(outline(tiny_choice(), disk_bytes={}))
     assert result.total is None
     assert ("whole run", "name --steps, or --data whose size can be told") in plan_rows(result)
-
-
-@pytest.mark.parametrize(
-    ("following", "seconds", "commits"),
-    [(0, 60.0, 0), (29, 60.0, 0), (30, 60.0, 1), (100, 60.0, 3), (7, 0.0, 7), (7, 1.0, 7)],
-)
-def test_commits_are_as_many_as_the_clock_asks_for(following, seconds, commits) -> None:
-    plan = tiny_choice().planned.plan
-    assert num_commits(plan, following, seconds, 2.0) == commits
-    every_step = tiny_choice(commits_every_step=True).planned.plan
-    assert num_commits(every_step, following, seconds, 2.0) == following
 
 
 def test_wear_is_what_is_written_over_what_the_drive_is_rated_for() -> None:
@@ -192,22 +191,6 @@ def test_wear_is_what_is_written_over_what_the_drive_is_rated_for() -> None:
         assert total is not None
         expected = None if rated is None else total.bytes_written / rated
         assert total.wear_fraction == expected
-
-
-@pytest.mark.parametrize(
-    ("tokens", "epochs", "steps"),
-    [
-        (1000, None, 10),
-        (1001, None, 11),
-        (1000, 0.5, 5),
-        (1000, 2.5, 25),
-        (1, None, 1),
-        (0, 3.0, 1),
-    ],
-)
-def test_steps_cover_the_tokens_of_all_epochs(tokens, epochs, steps) -> None:
-    found = steps_of_tokens(options(epochs=epochs), tokens, 100, "why")
-    assert found == Steps(count=steps, known_from="why")
 
 
 def full_result() -> PlanResult:

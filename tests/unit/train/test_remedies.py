@@ -7,6 +7,7 @@ from decoders import make_candidate, make_decoder
 
 from outsize.errors import BudgetError
 from outsize.plan.choose import Candidate, smallest_budget_bytes
+from outsize.train import workload
 from outsize.train.fit import candidate, make_layouts, measurements_differ_bytes
 from outsize.train.options import TrainOptions
 from outsize.train.profiled import Profile
@@ -99,6 +100,12 @@ def test_what_the_user_fixed_is_left_to_the_planner_first_and_then_rows_are_shor
     assert list(alternatives(options(micro_batch_size=1, max_seq_length=32))) == []
 
 
+def test_a_run_that_goes_on_is_offered_nothing_that_it_would_refuse() -> None:
+    run = options(activations="keep", micro_batch_size=4, resume="run")
+    assert dict(alternatives(run)) == {"--activations auto": replace(run, activations="auto")}
+    assert list(alternatives(replace(run, activations="auto"))) == []
+
+
 def test_only_what_fits_is_offered_and_of_shorter_rows_the_longest() -> None:
     half, quarter = (
         smallest_budget_bytes((shape_of(options(max_seq_length=n)),)) for n in (512, 256)
@@ -136,6 +143,14 @@ def test_a_request_without_hope_is_not_offered() -> None:
     assert len(error.remedies) == 1
 
 
+def test_more_micro_batches_than_a_plan_takes_are_not_offered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workload, "MOST_PASSES", 8)  # two micro-batches through four layers
+    error = refuse(options(micro_batch_size=4), 2**40)
+    assert changes(error)[1:] == ["--max-seq-length 512"]
+
+
 def test_the_largest_regions_are_named_once_each() -> None:
     layout = shape_of(options()).layout
     found = largest_roles(layout)
@@ -144,3 +159,10 @@ def test_the_largest_regions_are_named_once_each() -> None:
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] == max(layout.region_bytes.values())
     assert all(one.role.startswith("largest ") for one in found)
+
+
+def test_no_larger_budget_is_offered_than_may_be_asked_for() -> None:
+    one, profile = shape_of(options()), profile_of(1024)
+    for most_bytes, offered in ((None, True), (2**40, True), (311 * MIB, False)):
+        error = no_plan(options(), [(one, profile)], 310 * MIB, shape_of, most_bytes=most_bytes)
+        assert any(change.startswith("--memory") for change in changes(error)) is offered

@@ -10,8 +10,10 @@ from decoders import make_candidate, make_decoder
 import outsize
 from outsize.errors import RunError, UsageError
 from outsize.plan.layout import Layout
+from outsize.store.journal import Journal, create_journal
 from outsize.train.fit import make_layouts
 from outsize.train.options import TrainOptions
+from outsize.train.plan_result import Totals
 from outsize.train.run_folder import RunFolder, merged_options, read_options, span_of_run
 
 MODEL = make_decoder(num_blocks=2)
@@ -114,6 +116,42 @@ def test_a_plan_of_a_run_that_goes_on_has_its_shape(run: Path) -> None:
     with pytest.raises(RunError, match="the run has 2, asked is 4"):
         outsize.plan(resume=str(run), machine="laptop", micro_batch_size=4)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def commit(run: Path, step: int) -> None:
+    path = run / "journal.bin"
+    if not path.exists():
+        create_journal(path, capacity_bytes=4096)
+    Journal(path).append({"step": step})
+
+
+def total_of(run: Path) -> Totals:
+    found = outsize.plan(resume=str(run), machine="laptop").total
+    assert found is not None
+    return found
+
+
+def test_a_plan_of_a_run_that_goes_on_counts_what_is_left(run: Path) -> None:
+    """All of it stays in memory: the state is written when it is made, and at the end."""
+    whole = total_of(run)
+    commit(run, 0)
+    imported = total_of(run)
+    commit(run, 2)
+    rest = total_of(run)
+    assert (whole.steps, imported.steps, rest.steps) == (3, 3, 1)
+    assert (rest.done_steps, rest.steps_from) == (2, "2 of 3 are done")
+    assert whole.bytes_written == 2 * imported.bytes_written == 2 * rest.bytes_written > 0
+    assert whole.bytes_read == imported.bytes_read == rest.bytes_read > 0
+    assert rest.seconds < imported.seconds < whole.seconds
+    commit(run, 3)
+    nothing = total_of(run)
+    assert (nothing.steps, nothing.bytes_read, nothing.bytes_written) == (0, 0, 0)
+
+
+def test_a_plan_of_a_run_that_lost_its_journal_is_refused(run: Path) -> None:
+    (run / "metrics.jsonl").touch()
+    with pytest.raises(RunError, match="has lost its journal"):
+        total_of(run)
 
 
 def test_a_plan_says_which_folder_holds_no_run(tmp_path: Path) -> None:

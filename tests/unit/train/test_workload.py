@@ -7,7 +7,7 @@ from small_models import make_model
 
 from outsize.errors import UsageError
 from outsize.train.options import TrainOptions
-from outsize.train.workload import make_workload
+from outsize.train.workload import MOST_PASSES, make_workload
 
 MODEL = make_model()
 
@@ -85,3 +85,52 @@ def test_a_micro_batch_that_does_not_divide_the_rows():
     assert refusal(options) == (
         "--micro-batch-size 3 does not divide the 4 rows of a step (1024 tokens of 256 a row)."
     )
+
+
+DEEP = make_model(num_blocks=30)
+"""32 layers: 128 micro-batches make the most passes that a step may have."""
+
+
+@pytest.mark.parametrize(
+    ("tokens", "length", "rows"),
+    [
+        (2**17, 1024, [1]),  # 128 rows: one each
+        (2**17, 256, [4]),
+        (2**18, 1024, [2]),
+        (2**20, 1024, [8]),
+        (1_024_000_000, 1024, [8000]),  # 125 of a million rows
+        (8191 * 1024, 1024, [8191]),  # a prime
+        (2**15, 128, [8, 4, 2]),
+    ],
+)
+def test_many_tokens_make_larger_micro_batches_and_not_ever_more(tokens, length, rows):
+    options = make_options(tokens_per_step=tokens, max_seq_length=length)
+    found = make_workload(options, DEEP)
+    assert [workload.micro_batch_rows for workload in found] == rows
+    assert all(workload.num_micro_batches * 32 <= MOST_PASSES for workload in found)
+    least = make_workload(replace(options, objective="memory"), DEEP)
+    assert [workload.micro_batch_rows for workload in least] == rows[::-1]
+
+
+def test_a_micro_batch_that_makes_a_plan_of_minutes_is_refused_with_ways_out():
+    options = make_options(tokens_per_step=2**20, max_seq_length=1024, micro_batch_size=1)
+    with pytest.raises(UsageError) as caught:
+        make_workload(options, DEEP)
+    assert str(caught.value) == (
+        "--micro-batch-size 1 cuts the 1,024 rows of a step into 1,024 micro-batches; through 32 "
+        "layers a step may pass 128 of them. Try --micro-batch-size 8, or --tokens-per-step 131072."
+    )
+    for changes in ({"micro_batch_size": 8}, {"tokens_per_step": 131072}):
+        (workload,) = make_workload(replace(options, **changes), DEEP)
+        assert workload.num_micro_batches == 128
+
+
+def test_a_model_with_more_layers_than_a_plan_takes():
+    layers = MODEL.layers[:1] * (MOST_PASSES + 1)
+    with pytest.raises(UsageError) as caught:
+        make_workload(make_options(), replace(MODEL, layers=layers))
+    assert str(caught.value) == (
+        "my-model has 4,097 layers, and a plan takes at most 4,096; use a model with fewer."
+    )
+    (workload,) = make_workload(make_options(), replace(MODEL, layers=layers[1:]))
+    assert workload.num_micro_batches == 1

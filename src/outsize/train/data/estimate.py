@@ -1,20 +1,25 @@
-"""How many tokens data will make, before anything is tokenised: an estimate, and how it was made.
+"""How many tokens and rows data will make, before anything is tokenised: an estimate, and how it
+was made.
 
 The bytes of files are exact. Of records, the first MiB of a few files tells which share of the
 bytes is text; what remains a guess is how many bytes of text make a token. Data that would have to
 be downloaded, or opened with a library, is not estimated. Reads no tokenizer.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from outsize.formats.hub import is_hub_id
+from outsize.paths import is_there, user_path
 from outsize.quantities import format_bytes
 from outsize.train.data.readers import read_records
 from outsize.train.data.reference import BUILTIN_NAME, reference_topics
+from outsize.train.data.row_count import RowCounter
 from outsize.train.data.shapes import (
     Chat,
     Completion,
@@ -50,24 +55,33 @@ class TokenEstimate:
 
     Attributes:
         tokens: tokens of all of it; None when they cannot be told.
+        rows: rows that they fill; None when they cannot be told.
         source_bytes: bytes of its files, or of its text when it has none; None when unknown.
         explanation: one sentence that says how it was estimated, or why it was not.
     """
 
     tokens: int | None
+    rows: int | None
     source_bytes: int | None
     explanation: str
 
 
 def estimate_tokens(
-    data: str, *, split: str = "train", text_field: str | None = None
+    data: str,
+    *,
+    split: str = "train",
+    text_field: str | None = None,
+    max_seq_length: int = 1024,
+    packing: bool = True,
 ) -> TokenEstimate:
-    """Estimate how many tokens a `--data` argument holds.
+    """Estimate how many tokens a `--data` argument holds, and how many rows they fill.
 
     Args:
         data: file, folder, glob, `builtin:python-reference` or Hub data set id.
         split: which split of a folder.
         text_field: field of the records that holds the text; None recognises the shape.
+        max_seq_length: tokens of a row.
+        packing: whether several short documents or examples share a row.
 
     Raises:
         DataError: as the run itself would: there is no such data, or its first records cannot be
@@ -75,13 +89,14 @@ def estimate_tokens(
 
     Cost: no network; at most `MAX_SAMPLED_FILES` times `SAMPLE_BYTES` read for each kind of file.
     """
-    path = Path(data).expanduser()
-    if is_hub_id(data) and path.suffix not in SUFFIXES and not path.exists():
+    path = user_path(data)
+    if is_hub_id(data) and path.suffix not in SUFFIXES and not is_there(path):
         why = f"{data} is a data set of the Hub, which is not downloaded for an estimate."
-        return TokenEstimate(tokens=None, source_bytes=None, explanation=why)
+        return TokenEstimate(tokens=None, rows=None, source_bytes=None, explanation=why)
     source = find_source(data, split)
+    make_counter = partial(RowCounter, max_seq_length, packing=packing)
     if source.kind == "builtin":
-        return _of_reference()
+        return _of_reference(make_counter())
     source_bytes = sum(file.stat().st_size for file in source.files)
     kinds = defaultdict(list)
     for file in source.files:
@@ -89,19 +104,24 @@ def estimate_tokens(
     if source.kind == "saved" or ".parquet" in kinds:
         what = "a saved data set" if source.kind == "saved" else "parquet"
         why = f"{data} holds {what}, whose {format_bytes(source_bytes)} do not tell its text."
-        return TokenEstimate(tokens=None, source_bytes=source_bytes, explanation=why)
-    tokens = sum(_of_files(files, suffix, text_field) for suffix, files in kinds.items())
+        return TokenEstimate(tokens=None, rows=None, source_bytes=source_bytes, explanation=why)
+    counts = [_of_files(f, suffix, text_field, make_counter()) for suffix, f in kinds.items()]
     return TokenEstimate(
-        tokens=round(tokens),
+        tokens=round(sum(tokens for tokens, _ in counts)),
+        rows=math.ceil(sum(rows for _, rows in counts)),
         source_bytes=source_bytes,
         explanation=_explanation(source, source_bytes, set(kinds)),
     )
 
 
-def _of_reference() -> TokenEstimate:
-    num_bytes = sum(len(text.encode()) for _, text in reference_topics())
+def _of_reference(counter: RowCounter) -> TokenEstimate:
+    sizes = [len(text.encode()) for _, text in reference_topics()]
+    for size in sizes:
+        counter.add_text(size / REFERENCE_BYTES_PER_TOKEN)
+    num_bytes = sum(sizes)
     return TokenEstimate(
         tokens=round(num_bytes / REFERENCE_BYTES_PER_TOKEN),
+        rows=math.ceil(counter.num_rows),
         source_bytes=num_bytes,
         explanation=f"{BUILTIN_NAME}: {format_bytes(num_bytes)} of text at "
         f"{REFERENCE_BYTES_PER_TOKEN:g} bytes a token, as SmolLM2's tokenizer cuts it.",
@@ -120,35 +140,40 @@ def _explanation(source: Source, source_bytes: int, kinds: set[str]) -> str:
     )
 
 
-def _of_files(files: Sequence[Path], suffix: str, text_field: str | None) -> float:
-    """Return the tokens of files of one kind."""
+def _of_files(
+    files: Sequence[Path], suffix: str, text_field: str | None, counter: RowCounter
+) -> tuple[float, float]:
+    """Return the tokens of files of one kind and the rows that they fill."""
     sizes = [file.stat().st_size for file in files]
     if suffix == ".txt" and text_field in (None, "text"):
-        return sum(sizes) / BYTES_PER_TOKEN + len(files)
+        for size in sizes:
+            counter.add_text(size / BYTES_PER_TOKEN + 1)
+        return counter.num_tokens, counter.num_rows
     step = -(-len(files) // MAX_SAMPLED_FILES)
-    samples = [_sample(file, text_field) for file in files[::step]]
-    sampled_bytes = sum(num_bytes for _, num_bytes in samples)
-    tokens = sum(tokens for tokens, _ in samples)
-    return tokens * sum(sizes) / sampled_bytes if sampled_bytes else 0.0
+    sampled_bytes = sum(_sample(file, text_field, counter) for file in files[::step])
+    factor = sum(sizes) / sampled_bytes if sampled_bytes else 0.0
+    return factor * counter.num_tokens, factor * counter.num_rows
 
 
-def _sample(file: Path, text_field: str | None) -> tuple[float, int]:
-    """Return tokens and bytes of the beginning of a file, or of all of it if it is short.
+def _sample(file: Path, text_field: str | None, counter: RowCounter) -> int:
+    """Count the beginning of a file, or all of it if it is short; return its bytes.
 
     A reader says how far it has read, which for JSON is ahead of the record that it returns; so a
     stretch of bytes counts when the first record after it comes.
     """
     source = Source(name=str(file), kind="files", files=(file,))
-    covered_bytes, tokens, shape = 0, 0.0, None
+    covered_bytes, shape = 0, None
     with closing(read_records(source, columns_of_interest(text_field))) as records:
         for record in records:
             if shape is None:
                 shape = recognise(record, text_field)
             elif record.done_bytes > max(covered_bytes, SAMPLE_BYTES):
-                return tokens, covered_bytes
-            tokens += _tokens(read_example(record, shape, text_field))
+                return covered_bytes
+            example = read_example(record, shape, text_field)
+            add = counter.add_text if isinstance(example, Text) else counter.add_example
+            add(_tokens(example))
             covered_bytes = record.done_bytes
-    return tokens, file.stat().st_size
+    return file.stat().st_size
 
 
 def _tokens(example: Example) -> float:

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from outsize.train.data.encode import IGNORED, Chunk, Int32Array
-
-OPEN_ROWS = 64
-"""Rows that wait for an example that fits; bounds the memory of the packer."""
+from outsize.train.data.row_count import OPEN_ROWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

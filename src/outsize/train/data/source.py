@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from outsize.errors import DataError
+from outsize.paths import is_file, is_folder, user_path
 from outsize.train.data.reference import BUILTIN_NAME, reference_topics
 
 SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".parquet")
@@ -67,11 +68,11 @@ def find_source(name: str, split: str) -> Source:
     """
     if name.startswith("builtin:"):
         return _builtin(name)
-    path = Path(name).expanduser()
-    if path.is_file():
+    path = user_path(name)
+    if is_file(path):
         _check_suffix(path)
         return Source(name=name, kind="files", files=(path,))
-    if path.is_dir():
+    if is_folder(path):
         return _folder(name, path, split)
     if glob.has_magic(name):
         return _glob(name)
@@ -100,7 +101,7 @@ def _check_suffix(path: Path) -> None:
 
 
 def _glob(name: str) -> Source:
-    pattern = str(Path(name).expanduser())
+    pattern = str(user_path(name))
     files = tuple(Path(match) for match in sorted(glob.glob(pattern, recursive=True)))
     files = tuple(path for path in files if path.is_file())
     if not files:

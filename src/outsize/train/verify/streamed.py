@@ -58,7 +58,7 @@ def train_streamed(
     inputs = Launch(
         folder=run,
         files=model_files(files),
-        machine=known_machine(run.path, ignore),
+        machine=known_machine(run.path, ignore, threads=run.options.threads),
         resumed=False,
         host_budget_bytes=budget_bytes,
         disk_budget_bytes=shutil.disk_usage(run.path).free,

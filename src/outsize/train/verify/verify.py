@@ -16,6 +16,7 @@ from typing import Any
 from outsize.errors import StorageError
 from outsize.isolate import run_isolated
 from outsize.options import VerifyOptions
+from outsize.paths import is_there, user_path
 from outsize.results import TierBytes, VerifyCase, VerifyResult
 from outsize.runtime.events import Notice, OnEvent, PhaseAdvanced, phase
 from outsize.store.budget import host_limits
@@ -71,8 +72,8 @@ def _work_folder(parent: str | None) -> Iterator[Path]:
 
     Without a parent it is made in the working folder: the system's temporary one may be memory.
     """
-    place = Path.cwd() if parent is None else Path(parent).expanduser()
-    made_here = not place.exists()
+    place = Path.cwd() if parent is None else user_path(parent)
+    made_here = not is_there(place)
     try:
         place.mkdir(parents=True, exist_ok=True)
         folder = tempfile.mkdtemp(prefix="outsize-verify-", dir=place)
