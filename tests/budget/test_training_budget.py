@@ -54,7 +54,8 @@ def check_budget(result: dict) -> None:
         measured = result["measured_peak_bytes"][tier]
         predicted = result["predicted_peak_bytes"][tier]
         assert 0 < measured <= predicted <= result["budget_bytes"][tier], tier
-        assert predicted <= 1.1 * measured, tier
+        # What is promised of every run; nine of ten are within 1.1, see bench/prediction.py.
+        assert predicted <= 1.2 * measured, tier
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_a_dry_run_predicts_what_the_run_takes(files, tmp_path):
     assert code == 0
     measured = train(files, tmp_path / "run", "--memory", "1GiB")["measured_peak_bytes"]["host"]
     predicted = planned["predicted_peak_bytes"]["host"]
-    assert measured <= predicted <= 1.1 * measured
+    assert measured <= predicted <= 1.2 * measured
 
 
 def test_a_budget_that_is_too_small_is_refused_and_the_remedy_works(files, tmp_path):
