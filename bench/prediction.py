@@ -115,7 +115,7 @@ def forced() -> list[list[Case]]:
                                       ("auto", 2), ("recompute", 2), ("offload", 4))
         ]
         for shape, length, fraction in (
-            ("gpt2", 1024, 0.3), ("smollm2-135m", 1024, 0.2), ("gemma-3-270m", 1024, 0.3),
+            ("llama-15m", 1024, 0.3), ("gpt2", 1024, 0.3), ("smollm2-135m", 1024, 0.2),
         )
     ]  # fmt: skip
 

@@ -62,7 +62,9 @@ def train(
     train_on: str | None = None,
     text_field: str | None = None,
     packing: bool | None = None,
+    packed_attention: str | None = None,
     commit_seconds: float | None = None,
+    in_place: bool | None = None,
     threads: int | None = None,
     objective: str | None = None,
     activations: str | None = None,
@@ -114,7 +116,9 @@ def plan(
     train_on: str | None = None,
     text_field: str | None = None,
     packing: bool | None = None,
+    packed_attention: str | None = None,
     commit_seconds: float | None = None,
+    in_place: bool | None = None,
     threads: int | None = None,
     objective: str | None = None,
     activations: str | None = None,
@@ -154,6 +158,7 @@ def verify(
     work: str | None = None,
     quick: bool | None = None,
     threads: int | None = None,
+    packed_attention: str | None = None,
     on_event: OnEvent = ignore,
 ) -> results.VerifyResult:
     """Compare streamed training with plain PyTorch; the options are those of `VerifyOptions`.

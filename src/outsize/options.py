@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from outsize.errors import UsageError
 from outsize.fields import check
-from outsize.values import Count, CountOrZero, NonNegative, Range
+from outsize.values import Count, CountOrZero, NonNegative, PackedAttention, Range
 
 ComputeType = Literal["bfloat16", "float32"]
 
@@ -31,6 +31,7 @@ class VerifyOptions:
         work: folder for the streamed state, removed afterwards; None takes a temporary one.
         quick: compare one case (the first dtype, clipped, accumulation 4) instead of all.
         threads: compute threads; None takes PyTorch's default.
+        packed_attention: as of `outsize train`; plain PyTorch gets the same attention.
     """
 
     model: str
@@ -44,6 +45,7 @@ class VerifyOptions:
     work: str | None = None
     quick: bool = False
     threads: Count | None = None
+    packed_attention: PackedAttention = "masked"
 
     def __post_init__(self) -> None:
         check(self)

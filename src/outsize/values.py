@@ -14,6 +14,9 @@ from outsize.quantities import SIZE_RULE, parse_bytes
 
 Kind = Literal["text", "integer", "number", "size", "flag", "choice", "list"]
 
+PackedAttention = Literal["masked", "split"]
+"""How attention keeps the examples of a row apart: by a mask, or by taking one at a time."""
+
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
 

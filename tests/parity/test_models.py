@@ -16,6 +16,7 @@ from outsize.models.architectures import ARCHITECTURES
 from outsize.models.layered import Batch, LayeredModel
 from outsize.models.registry import build, plain_model
 from outsize.ops.loss import linear_cross_entropy
+from outsize.values import PackedAttention
 
 VOCAB_SIZE = 61
 PADDING_ID = 3
@@ -109,19 +110,22 @@ class Case:
     batch: Batch
 
 
-def make_case(variant: str, dtype: torch.dtype, packed: bool) -> Case:
+def make_case(
+    variant: str, dtype: torch.dtype, packed: bool, packed_attention: PackedAttention = "masked"
+) -> Case:
     name, options = VARIANTS[variant]
     architecture = next(a for a in ARCHITECTURES if a.name == name)
     base = GPT_2 if name.startswith("GPT2") else TINY
     config = architecture.model_class().config_class(**{**base, **options})
     torch.manual_seed(len(variant))
-    plain = plain_model(config, dtype)
+    plain = plain_model(config, dtype, packed_attention)
     with torch.no_grad():
         for (
             parameter
         ) in plain.parameters():  # norms of exactly one and biases of zero would hide mistakes
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    return Case(plain=plain, layered=build(config, dtype), batch=make_batch(packed))
+    layered = build(config, dtype, packed_attention)
+    return Case(plain=plain, layered=layered, batch=make_batch(packed))
 
 
 def make_batch(packed: bool) -> Batch:
@@ -218,11 +222,17 @@ def test_logits_equal_transformers_forward_bitwise(
     assert torch.equal(logits, expected)
 
 
-@pytest.mark.parametrize(("variant", "dtype", "packed"), MATRIX)
+SPLIT = [(*case.values, "split") for case in MATRIX if case.values[2]]
+
+
+@pytest.mark.parametrize(
+    ("variant", "dtype", "packed", "packed_attention"),
+    [*((*case.values, "masked") for case in MATRIX), *SPLIT],
+)
 def test_gradients_equal_whole_model_autograd_bitwise(
-    variant: str, dtype: torch.dtype, packed: bool
+    variant: str, dtype: torch.dtype, packed: bool, packed_attention: PackedAttention
 ) -> None:
-    case = make_case(variant, dtype, packed)
+    case = make_case(variant, dtype, packed, packed_attention)
     architecture = next(a for a in ARCHITECTURES if a.name == VARIANTS[variant][0])
     projection, config = case.plain.get_output_embeddings(), case.plain.config
     hidden = whole_model_hidden(case.plain, case.batch)
@@ -239,6 +249,18 @@ def test_gradients_equal_whole_model_autograd_bitwise(
     loss, gradients = layered_gradients(case)
     assert torch.equal(loss, expected_loss.detach())
     assert_bitwise_equal(gradients, {n: p.grad for n, p in case.plain.named_parameters()})
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_examples_one_at_a_time_give_the_same_up_to_rounding(variant: str) -> None:
+    masked, split = (
+        make_case(variant, torch.float32, True, attention) for attention in ("masked", "split")
+    )
+    for ours, theirs in zip(forward_boundaries(split), forward_boundaries(masked), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    (_, ours), (_, theirs) = layered_gradients(split), layered_gradients(masked)
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -5,7 +5,15 @@ from outsize.cli.verb import Group
 TRAIN_GROUPS = (
     Group(
         title="Data",
-        keys=("data", "tokenizer", "max_seq_length", "packing", "train_on", "text_field"),
+        keys=(
+            "data",
+            "tokenizer",
+            "max_seq_length",
+            "packing",
+            "packed_attention",
+            "train_on",
+            "text_field",
+        ),
     ),
     Group(
         title="Budget",
@@ -29,5 +37,5 @@ TRAIN_GROUPS = (
         ),
     ),
     Group(title="Evaluation", keys=("evaluation_data", "evaluation_fraction", "evaluation_steps")),
-    Group(title="Run", keys=("output", "resume", "commit_seconds", "dry_run")),
+    Group(title="Run", keys=("output", "resume", "commit_seconds", "in_place", "dry_run")),
 )

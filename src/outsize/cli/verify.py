@@ -22,7 +22,7 @@ VERB = Verb(
     record=VerifyOptions,
     positional="model",
     groups=(
-        Group(title="What to compare", keys=("dtypes", "layers", "quick")),
+        Group(title="What to compare", keys=("dtypes", "layers", "packed_attention", "quick")),
         Group(title="Length", keys=("steps", "tokens_per_step", "max_seq_length", "seed")),
         Group(title="Budget", keys=("memory", "threads", "work")),
     ),

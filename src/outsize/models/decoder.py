@@ -6,7 +6,8 @@ recorders instead of blocks (`skeleton.py`); the same run does the embedding-tim
 embeddings, multipliers). Modules are in evaluation mode: the same maths, without dropout.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +84,8 @@ class Decoder:
         tables = {n: zero.expand(p.shape) for n, p in skeleton.base.named_parameters()}
         with torch.no_grad():
             _, calls = self._walk(tables, hidden, batch.position_ids, cache)
+        if skeleton.causal.config._attn_implementation == "sdpa":
+            calls = _with_additive_masks(calls, self.dtype)
         return Context(calls=calls)
 
     def block(
@@ -196,6 +199,27 @@ class Decoder:
         if is_last:
             return describe_layer(self._skeleton.projection_name, "head", modules, tied)
         return describe_layer(next(iter(modules)), "block", modules, frozenset())
+
+
+def _with_additive_masks(calls: Sequence[LayerCall], dtype: torch.dtype) -> tuple[LayerCall, ...]:
+    """Replace boolean masks by what PyTorch's attention makes of them anew in every layer."""
+    made: dict[int, Tensor] = {}
+
+    def additive(value: Any) -> Any:
+        if not isinstance(value, Tensor) or value.dtype != torch.bool or value.dim() != 4:
+            return value
+        if id(value) not in made:
+            zeros = torch.zeros_like(value, dtype=dtype)
+            made[id(value)] = zeros.masked_fill_(value.logical_not(), -torch.inf)
+        return made[id(value)]
+
+    return tuple(
+        LayerCall(
+            args=tuple(map(additive, call.args)),
+            kwargs={name: additive(value) for name, value in call.kwargs.items()},
+        )
+        for call in calls
+    )
 
 
 def _layer_modules(skeleton: Skeleton) -> tuple[dict[str, nn.Module], ...]:

@@ -20,6 +20,7 @@ from outsize.formats.shapes.lookup import find_family, refuse_unsupported
 from outsize.models.architectures import ARCHITECTURES, Architecture
 from outsize.models.decoder import Decoder
 from outsize.models.skeleton import build_module, build_skeleton
+from outsize.values import PackedAttention
 
 _REFUSALS = (
     StrictDataclassError,
@@ -35,15 +36,23 @@ Source = Path | Mapping[str, Any] | PreTrainedConfig
 """A folder with a `config.json`, that file, its content, or a configuration of Transformers."""
 
 
-def build(source: Source, dtype: torch.dtype) -> Decoder:
+def build(
+    source: Source, dtype: torch.dtype, packed_attention: PackedAttention = "masked"
+) -> Decoder:
     """Return the layered model of a configuration.
+
+    Args:
+        source: the configuration.
+        dtype: compute dtype.
+        packed_attention: how rows of several examples are treated; without effect on models whose
+            attention is not fused.
 
     Raises:
         ModelError: there is no such configuration, or it asks for something that is not supported.
     Cost: no weights; about 100 MB of Transformers' code when it is the first model of the process.
     """
     architecture, config = read_config(source)
-    skeleton = build_skeleton(architecture, config, dtype)
+    skeleton = build_skeleton(architecture, config, dtype, packed_attention)
     entries = {**config.to_dict(), "architectures": [architecture.name]}
     return Decoder(
         skeleton,
@@ -55,8 +64,10 @@ def build(source: Source, dtype: torch.dtype) -> Decoder:
     )
 
 
-def plain_model(source: Source, dtype: torch.dtype) -> PreTrainedModel:
-    """Return Transformers' own model whole in memory, in evaluation mode.
+def plain_model(
+    source: Source, dtype: torch.dtype, packed_attention: PackedAttention = "masked"
+) -> PreTrainedModel:
+    """Return Transformers' own model whole in memory, in evaluation mode; arguments as of `build`.
 
     Its weights are initialised from the global random state.
 
@@ -65,7 +76,7 @@ def plain_model(source: Source, dtype: torch.dtype) -> PreTrainedModel:
     Cost: all weights in `dtype`.
     """
     architecture, config = read_config(source)
-    return build_module(architecture, config, dtype)
+    return build_module(architecture, config, dtype, packed_attention)
 
 
 def read_config(source: Source) -> tuple[Architecture, PreTrainedConfig]:

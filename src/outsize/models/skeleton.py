@@ -17,8 +17,10 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 from transformers.modeling_utils import PreTrainedModel
 
 from outsize.errors import ModelError
+from outsize.models import split_attention
 from outsize.models.architectures import Architecture
 from outsize.models.layered import LayerCall
+from outsize.values import PackedAttention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +60,18 @@ class Skeleton:
     recorder: list[LayerCall]
 
 
-def build_skeleton(architecture: Architecture, config: Any, dtype: torch.dtype) -> Skeleton:
+def build_skeleton(
+    architecture: Architecture,
+    config: Any,
+    dtype: torch.dtype,
+    packed_attention: PackedAttention = "masked",
+) -> Skeleton:
     """Build the model of a configuration and take it apart.
 
     Cost: no weights; the computed buffers, a few KiB.
     """
     with torch.device("meta"):
-        causal = build_module(architecture, config, dtype)
+        causal = build_module(architecture, config, dtype, packed_attention)
     _make_buffers_real(causal)
     base_name = causal.base_model_prefix
     base = causal.get_submodule(base_name)
@@ -73,7 +80,7 @@ def build_skeleton(architecture: Architecture, config: Any, dtype: torch.dtype) 
     projection_name = next(name for name, m in causal.named_modules() if m is projection)
     blocks, norm = base.get_submodule(architecture.blocks), base.get_submodule(architecture.norm)
     recorder: list[LayerCall] = []
-    is_fused = causal.config._attn_implementation == "sdpa"
+    is_fused = causal.config._attn_implementation in ("sdpa", split_attention.NAME)
     heads = causal.config.num_attention_heads
     head_size = getattr(causal.config, "head_dim", None) or causal.config.hidden_size // heads
     base.set_submodule(architecture.blocks, nn.ModuleList(_Recorder(recorder) for _ in blocks))
@@ -97,7 +104,12 @@ def build_skeleton(architecture: Architecture, config: Any, dtype: torch.dtype) 
     )
 
 
-def build_module(architecture: Architecture, config: Any, dtype: torch.dtype) -> PreTrainedModel:
+def build_module(
+    architecture: Architecture,
+    config: Any,
+    dtype: torch.dtype,
+    packed_attention: PackedAttention = "masked",
+) -> PreTrainedModel:
     """Build Transformers' model on the current device as `from_pretrained` would, without dropout.
 
     Raises:
@@ -105,7 +117,8 @@ def build_module(architecture: Architecture, config: Any, dtype: torch.dtype) ->
     """
     model_class = architecture.model_class()
     own_config = copy.deepcopy(config)
-    attention = "sdpa" if model_class._supports_sdpa else "eager"
+    fused = split_attention.NAME if packed_attention == "split" else "sdpa"
+    attention = fused if model_class._supports_sdpa else "eager"
     try:
         model = model_class._from_config(own_config, dtype=dtype, attn_implementation=attention)
     except (ValueError, TypeError, KeyError, ArithmeticError, AssertionError) as error:

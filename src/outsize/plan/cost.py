@@ -214,6 +214,16 @@ def temporaries_bytes(
     return _LIBRARY_BYTES + int(1.05 * max(head_bytes, widest))
 
 
+def contexts_bytes(blocks: Sequence[BlockShape], workload: TrainWorkload) -> int:
+    """Return what the masks of all micro-batches but the one at work take: of each kind of
+    attention one number for each pair of tokens of a row.
+    """
+    pairs = workload.micro_batch_rows * workload.seq_length**2
+    kinds = len({block.attention for block in blocks})
+    others = workload.num_micro_batches - 1
+    return others * kinds * pairs * DTYPE_BYTES[workload.dtype]
+
+
 def _block_temporaries_bytes(
     layer: LayerSpec, block: BlockShape, model: ModelSpec, workload: TrainWorkload
 ) -> int:

@@ -111,6 +111,8 @@ class Layout:
             weights are kept from the forward for the backward, so that recomputing need not run
             them. What the last blocks keep is needed again soonest.
         pins_products: whether kept products must stay in memory and never go to disk.
+        state_copies: places on disk for each durable region: two, of which one is always whole, or
+            one that is changed in place.
     """
 
     model: ModelSpec
@@ -118,6 +120,7 @@ class Layout:
     span_elements: int
     keeping_blocks: int = 0
     pins_products: bool = False
+    state_copies: int = 2
 
     @cached_property
     def memo(self) -> dict[Any, Any]:
@@ -175,10 +178,14 @@ class Layout:
 
     @property
     def attention_bytes(self) -> int:
-        """Bytes of one attention's output and its fp32 log-sum-exp for one micro-batch."""
+        """Bytes of one attention's output and its fp32 log-sum-exp for one micro-batch; of several
+        ones, with what aligning them takes where examples are longer than 32 tokens.
+        """
         token_bytes = self.model.attention_heads * (
             self.model.attention_head_size * DTYPE_BYTES[self.workload.dtype] + 4
         )
+        if token_bytes and self.workload.packed_attention == "split":
+            token_bytes += 2 * TENSOR_ALIGNMENT_BYTES // 32
         return align_up(self.workload.micro_batch_tokens * token_bytes, PAGE_BYTES)
 
     def products_bytes(self, layer: int) -> int:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from outsize.errors import StorageError
 
-_SLOTS = re.compile("[01]*")
+_SLOTS = {1: re.compile("0*"), 2: re.compile("[01]*")}
+"""What a record may say of the slots, by their number."""
+
 _CHECKSUMS = re.compile("[0-9a-f]*")
 
 
@@ -34,9 +36,14 @@ class Slots:
 
     Args:
         committed: the versions of the last commit; empty before the first one.
+        num_slots: 2, or 1 for regions that are changed in place: the last commit is then whole
+            until the first write after it, which whoever writes has to remember.
     """
 
-    def __init__(self, committed: Mapping[str, Version] | None = None) -> None:
+    def __init__(
+        self, committed: Mapping[str, Version] | None = None, *, num_slots: int = 2
+    ) -> None:
+        self._num_slots = num_slots
         self._committed: dict[str, Version] = dict(committed or {})
         self._newest: dict[str, Version] = dict(self._committed)
 
@@ -45,9 +52,11 @@ class Slots:
         return self._newest[region]
 
     def write_slot(self, region: str) -> int:
-        """Return the slot that the region may be written to: the one that is not committed."""
+        """Return the slot that the region may be written to: the one that is not committed, where
+        there are two.
+        """
         committed = self._committed.get(region)
-        return 0 if committed is None else 1 - committed.slot
+        return 0 if committed is None else self._num_slots - 1 - committed.slot
 
     def written(self, region: str, checksum: int) -> None:
         """Record that the region's bytes now lie in its writable slot."""
@@ -66,7 +75,9 @@ class Slots:
         self._committed = dict(self._newest)
 
     @staticmethod
-    def from_record(record: Mapping[str, object], regions: Iterable[str]) -> "Slots":
+    def from_record(
+        record: Mapping[str, object], regions: Iterable[str], *, num_slots: int = 2
+    ) -> "Slots":
         """Read what `to_record` wrote for the same regions.
 
         Raises:
@@ -83,7 +94,7 @@ class Slots:
                 f"The commit record describes {len(slots)} regions and the model has {len(names)}: "
                 "the run folder mixes two runs."
             )
-        if not _SLOTS.fullmatch(slots) or not _CHECKSUMS.fullmatch(checksums):
+        if not _SLOTS[num_slots].fullmatch(slots) or not _CHECKSUMS.fullmatch(checksums):
             raise StorageError(
                 "The commit record has a table of regions that cannot be read: it is damaged."
             )
@@ -91,5 +102,6 @@ class Slots:
             {
                 name: Version(int(slots[i]), int(checksums[16 * i : 16 * i + 16], 16))
                 for i, name in enumerate(names)
-            }
+            },
+            num_slots=num_slots,
         )

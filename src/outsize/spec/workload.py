@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from outsize.spec.tensor import DType
+from outsize.values import PackedAttention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +16,7 @@ class TrainWorkload:
         seq_length: tokens of a row.
         dtype: compute dtype of weights, activations and gradients.
         clip: whether gradients are clipped by their global norm.
+        packed_attention: how attention treats rows of several examples.
     """
 
     rows_per_step: int
@@ -22,6 +24,7 @@ class TrainWorkload:
     seq_length: int
     dtype: DType
     clip: bool
+    packed_attention: PackedAttention = "masked"
 
     @property
     def num_micro_batches(self) -> int:

@@ -9,6 +9,9 @@ from outsize.errors import BudgetError, Contributor, Remedy
 from outsize.quantities import format_bytes
 from outsize.store.budget import host_limits
 
+TWO_COPIES = "state, two copies"
+"""Role of the training state on disk, of which one copy is always whole."""
+
 LEAST_HOST_BYTES = 400 * 2**20
 """PyTorch, Transformers and one small layer do not fit below this; checked before they are
 imported.
@@ -58,6 +61,7 @@ def disk_refusal(
     budget_bytes: int,
     free_bytes: int,
     machine: str | None = None,
+    resumed: bool = False,
 ) -> BudgetError:
     """Return the error for a run whose files are larger than the disk budget.
 
@@ -67,14 +71,19 @@ def disk_refusal(
         budget_bytes: what is allowed.
         free_bytes: what there would be room for.
         machine: name of a machine that is not at hand, which has one drive; None for this one.
+        resumed: whether the run goes on, and so keeps the files that it has.
     """
     needed_bytes = sum(disk_bytes.values())
-    changes = []
+    remedies = []
     if needed_bytes <= free_bytes:
         gib = math.ceil(needed_bytes / 2**30 * 10) / 10
-        changes.append(f"--disk {gib}GiB")
+        remedies.append(Remedy(change=f"--disk {gib}GiB", needed_bytes=needed_bytes))
+    in_place_bytes = needed_bytes - disk_bytes.get(TWO_COPIES, 0) // 2
+    if in_place_bytes <= budget_bytes and not resumed:
+        remedies.append(Remedy(change="--in-place", needed_bytes=in_place_bytes))
     if machine is None:
-        changes.append("--output DIR on a disk with as much free")
+        change = "--output DIR on a disk with as much free"
+        remedies.append(Remedy(change=change, needed_bytes=needed_bytes))
     else:
         subject = f"{subject} on {machine}, whose drive has {format_bytes(free_bytes)} free,"
     roles = sorted(disk_bytes.items(), key=lambda entry: -entry[1])
@@ -84,5 +93,5 @@ def disk_refusal(
         budget_bytes=budget_bytes,
         tier="disk",
         contributors=tuple(Contributor(role=r, size_bytes=size) for r, size in roles if size),
-        remedies=tuple(Remedy(change=change, needed_bytes=needed_bytes) for change in changes),
+        remedies=tuple(remedies),
     )

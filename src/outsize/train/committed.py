@@ -22,9 +22,8 @@ from outsize.spec.tensor import TensorSpec
 from outsize.spec.workload import TrainWorkload
 from outsize.store.arena import HostArena
 from outsize.store.disk import DiskStore
-from outsize.store.journal import Journal
 from outsize.store.lock import RunLock
-from outsize.train.run_folder import read_run
+from outsize.train.run_folder import last_commit, read_run
 from outsize.train.state_file import durable_extents, durable_regions
 
 
@@ -54,7 +53,8 @@ class CommittedWeights:
             stack.enter_context(RunLock(path))
             record = _last_record(path)
             self.step = int(str(record["step"]))
-            self._slots = Slots.from_record(record, regions)
+            copies = self.layout.state_copies
+            self._slots = Slots.from_record(record, regions, num_slots=copies)
             state_file = path / "state.bin"
             self._store = DiskStore(
                 state_file, durable_extents(self.layout), create=False, notice=notice
@@ -151,12 +151,13 @@ def _parse_layout(content: Mapping[str, Any]) -> Layout:
         model=ModelSpec(**model | {"layers": layers}),
         workload=TrainWorkload(**content["workload"]),
         span_elements=content["span_elements"],
+        state_copies=content.get("state_copies", 2),
     )
 
 
 def _last_record(path: Path) -> Mapping[str, object]:
     journal = path / "journal.bin"
-    record = Journal(journal).latest() if journal.exists() else None
+    record = last_commit(journal) if journal.exists() else None
     if record is None:
         raise RunError(
             f"The run in {path} has committed nothing yet: it was stopped while its model was "

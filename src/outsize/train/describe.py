@@ -17,6 +17,7 @@ from outsize.results import TierBytes
 from outsize.spec.machine import MachineProfile
 from outsize.spec.workload import TrainWorkload
 from outsize.store.store import layout_bytes
+from outsize.train.budgets import TWO_COPIES
 from outsize.train.fit import slack_bytes
 from outsize.train.options import TrainOptions
 from outsize.train.plan_result import FrontierPoint, PlanResult
@@ -138,9 +139,9 @@ def disk_roles(
         other: bytes of what else lies in the run folder, by role.
     """
     extents = all_extents(layout, lists)
-    state_bytes = 2 * layout.state_bytes
+    state_bytes = layout.state_copies * layout.state_bytes
     return {
-        "state, two copies": state_bytes,
+        "state, one copy" if layout.state_copies == 1 else TWO_COPIES: state_bytes,
         "scratch": layout_bytes(extents) - state_bytes,
         **other,
         "journal and logs": journal_and_logs_bytes(layout),

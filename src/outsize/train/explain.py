@@ -3,6 +3,7 @@
 from outsize.plan.outlook import Gain
 from outsize.plan.roles import Activations
 from outsize.quantities import format_bytes, format_seconds
+from outsize.train.budgets import TWO_COPIES
 from outsize.train.plan_result import DevicePlan, PlanResult, Totals
 
 Row = tuple[str, str]
@@ -12,7 +13,6 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 def plan_rows(result: PlanResult) -> tuple[Row, ...]:
     """Return label and text of each fact, in the order to show."""
     predicted, budget = result.predicted_peak_bytes, result.budget_bytes
-    commits = f"at most every {format_seconds(result.commit_seconds)} of work"
     return (
         ("model", f"{result.model}, {result.num_elements / 1e6:,.1f} M parameters"),
         ("machine", f"{result.machine}; {result.machine_from}"),
@@ -30,10 +30,18 @@ def plan_rows(result: PlanResult) -> tuple[Row, ...]:
         ("  of that", _roles(result.disk_bytes)),
         *_device(result.device),
         *_lanes(result),
-        ("commits", "every step" if result.commits_every_step else commits),
+        ("commits", _commits(result)),
         *_total(result.total),
         *_gains(result),
     )
+
+
+def _commits(result: PlanResult) -> str:
+    if TWO_COPIES not in result.disk_bytes:
+        return "in place: killed while a step changes the state, the run is lost"
+    if result.commits_every_step:
+        return "every step"
+    return f"at most every {format_seconds(result.commit_seconds)} of work"
 
 
 def _activations(found: Activations) -> str:

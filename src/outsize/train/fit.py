@@ -16,7 +16,7 @@ from outsize.train.state_file import all_extents, journal_and_logs_bytes, plan_l
 from outsize.train.workload import make_workload
 
 LEAST_SLACK_BYTES = 20 * 2**20
-_SLACK_FRACTION = 0.3
+_SLACK_FRACTION = 0.4
 
 _LIBRARIES_DIFFER_BYTES = 4 * 2**20
 _ESTIMATES_DIFFER_BYTES = 8 * 2**20
@@ -86,7 +86,12 @@ def make_layouts(
             model=model, workload=workload, span_elements=chosen_span or span_elements(model)
         )
         keeping = 0 if options.activations in ("auto", "recompute") else layout.num_blocks
-        yield replace(layout, keeping_blocks=keeping, pins_products=options.activations == "keep")
+        yield replace(
+            layout,
+            keeping_blocks=keeping,
+            pins_products=options.activations == "keep",
+            state_copies=1 if options.in_place else 2,
+        )
 
 
 def candidate(layout: Layout, profile: Profile, options: TrainOptions) -> Candidate:

@@ -165,7 +165,8 @@ def _outline(
     if sum(disk_bytes.values()) > budget.disk:
         subject, free_bytes = f"Training {options.model}", machine.disk.free_bytes
         elsewhere = None if options.machine is None else machine.name
-        raise disk_refusal(subject, disk_bytes, budget.disk, free_bytes, elsewhere)
+        resumed = options.resume is not None
+        raise disk_refusal(subject, disk_bytes, budget.disk, free_bytes, elsewhere, resumed)
     return Outline(
         options=options,
         machine=machine,

@@ -61,7 +61,12 @@ def foresee_device(
     if result.predicted_peak_bytes.disk > budget.disk:
         free_bytes = machine.disk.free_bytes
         raise disk_refusal(
-            subject(options), result.disk_bytes, budget.disk, free_bytes, machine.name
+            subject(options),
+            result.disk_bytes,
+            budget.disk,
+            free_bytes,
+            machine.name,
+            resumed=options.resume is not None,
         )
     return result
 
@@ -224,7 +229,10 @@ def _layouts(options: PlanOptions, known: KnownModel) -> Iterator[Layout]:
             workloads.insert(0, replace(usual[0], micro_batch_rows=large))
     for workload in workloads:
         layout = Layout(
-            model=known.spec, workload=workload, span_elements=span_elements(known.spec)
+            model=known.spec,
+            workload=workload,
+            span_elements=span_elements(known.spec),
+            state_copies=1 if options.in_place else 2,
         )
         kept = replace(
             layout,

@@ -172,6 +172,7 @@ def _digest(layout: Layout, fingerprint: str | None, threads: int | None) -> str
         workload.seq_length,
         workload.dtype,
         workload.clip,
+        workload.packed_attention,
         layout.span_elements,
     )
     return hashlib.blake2b(repr(tuple(facts)).encode(), digest_size=12).hexdigest()

@@ -10,7 +10,15 @@ from typing import Literal
 
 from outsize.errors import UsageError
 from outsize.fields import check
-from outsize.values import Count, CountOrZero, Decay, Fraction, NonNegative, Positive
+from outsize.values import (
+    Count,
+    CountOrZero,
+    Decay,
+    Fraction,
+    NonNegative,
+    PackedAttention,
+    Positive,
+)
 
 SchedulerType = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 
@@ -52,7 +60,14 @@ class TrainOptions:
             completions, all of text).
         text_field: field of the records that holds the text; None recognises it.
         packing: whether several short examples share a row.
+        packed_attention: how attention keeps the examples of a row apart: `masked`, one call over
+            the whole row, exactly as Transformers does it, or `split`, one example at a time,
+            which leaves out what the mask hides. `split` is faster where examples share rows and
+            the same up to rounding (see docs/design.md).
         commit_seconds: at most about so many seconds of work are lost when the process is killed.
+        in_place: keep one copy of the training state on disk instead of two, which takes half the
+            space. A run that ends or is interrupted with Ctrl-C can go on; one that is killed
+            while a step changes the state is lost.
         threads: compute threads; None takes PyTorch's default.
         objective: what the plan is best at: `time` of a step, least host `memory`, or fewest
             `writes` to disk.
@@ -93,7 +108,9 @@ class TrainOptions:
     train_on: Literal["auto", "answer", "all"] = "auto"
     text_field: str | None = None
     packing: bool = True
+    packed_attention: PackedAttention = "masked"
     commit_seconds: NonNegative = 60.0
+    in_place: bool = False
     threads: Count | None = None
     objective: Literal["time", "memory", "writes"] = "time"
     activations: Literal["auto", "recompute", "offload", "keep"] = "auto"

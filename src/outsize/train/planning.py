@@ -68,7 +68,8 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
     options = inputs.folder.options
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    model = own_model or build(inputs.folder.model, TORCH_DTYPES[options.dtype])
+    dtype = TORCH_DTYPES[options.dtype]
+    model = own_model or build(inputs.folder.model, dtype, options.packed_attention)
     if inputs.files is not None:
         check_files(inputs.files, model.spec, str(options.model))
     rows = PackedRows(inputs.folder.data)
@@ -179,4 +180,5 @@ def _check_disk(planning: Planning, inputs: Launch) -> None:
         disk_bytes,
         inputs.disk_budget_bytes,
         free_disk_bytes(inputs.folder.path),
+        resumed=inputs.resumed,
     )

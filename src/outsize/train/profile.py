@@ -128,7 +128,7 @@ def _time_layers(
                 forward_s=min(found[key].forward_s for found in rounds),
                 backward_s=min(found[key].backward_s for found in rounds),
             )
-        # Keeping leaves operations out and adds copies: if it took longer, that was chance.
+        # Keeping leaves operations out and adds a copy: if it took longer, that was chance.
         if True in layouts:
             both = costs[signature, True], costs[signature, False]
             costs[signature, True] = min(both, key=lambda cost: cost.forward_s + cost.backward_s)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outsize.errors import MachineError
-from outsize.plan.cost import CostModel, temporaries_bytes
+from outsize.plan.cost import CostModel, contexts_bytes, temporaries_bytes
 from outsize.plan.layout import Layout
 from outsize.plan.simulate import Costs
 from outsize.spec.block import BlockShape
@@ -55,6 +55,7 @@ def expected_profile(
     _check_dtype(layout, machine, processor)
     model = CostModel(model=layout.model, blocks=blocks, processor=processor)
     temporaries = temporaries_bytes(layout.model, blocks, layout.workload)
+    temporaries += contexts_bytes(blocks, layout.workload)
     return Profile(
         costs=model.costs(layout.workload),
         keeps_products=layout.num_blocks > 0,

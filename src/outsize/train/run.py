@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 
+from outsize.errors import StorageError
 from outsize.formats.hub import ModelFiles, open_weights
 from outsize.models.layered import LayeredModel
 from outsize.plan.layout import Layout
@@ -30,7 +31,7 @@ from outsize.train.import_weights import import_state
 from outsize.train.interrupt import interruptible
 from outsize.train.launch import Launch
 from outsize.train.planning import Planning, plan_run
-from outsize.train.run_folder import RunFolder
+from outsize.train.run_folder import RunFolder, last_commit
 from outsize.train.state_file import (
     JOURNAL_BYTES_PER_REGION,
     create_state,
@@ -73,7 +74,12 @@ def run_training(
             evaluate=_evaluate(planning, arena, store, slots),
             should_stop=should_stop,
         )
-        log = trainer.run()
+        try:
+            log = trainer.run()
+        except StorageError as error:
+            if trainer.is_whole or not folder.options.in_place:
+                raise
+            raise _lost(error) from error
         moved = store.counters()
     disk_bytes = allocated_bytes(folder.path)
     drop_scratch(folder.state, session.layout)
@@ -94,9 +100,10 @@ def _open_state(
 
     if inputs.resumed and folder.has_commit():
         journal = Journal(folder.journal)
-        record = journal.latest()
+        record = last_commit(folder.journal)
         assert record is not None
-        slots = Slots.from_record(record, durable_regions(layout))
+        copies = layout.state_copies
+        slots = Slots.from_record(record, durable_regions(layout), num_slots=copies)
         store = reopen_state(folder.state, layout, planning.extents, notice)
         step = int(str(record["step"]))
         folder.forget_after(step)
@@ -110,7 +117,7 @@ def _open_state(
         with contextlib.ExitStack() as failed:
             store = create_state(folder.state, planning.extents, notice)
             failed.callback(store.close)
-            journal, slots = _new_journal(folder, layout), Slots()
+            journal, slots = _new_journal(folder, layout), Slots(num_slots=layout.state_copies)
             _import(folder, inputs.files, planning, arena, store, slots, on_event)
             commit_state(store, slots, journal, 0)
             failed.pop_all()
@@ -121,6 +128,15 @@ def _open_state(
             (folder.path / "run.json").unlink(missing_ok=True)
         raise
     return store, journal, slots, 0
+
+
+def _lost(error: StorageError) -> StorageError:
+    """Say of a run that keeps its state in place what a failure in the middle of a step means."""
+    what, _, _ = str(error).partition("\n")
+    return StorageError(
+        f"{what}\n  The run keeps its state in place (--in-place) and a step was changing it, "
+        "so it cannot go on; start a new run."
+    )
 
 
 def _new_journal(folder: RunFolder, layout: Layout) -> Journal:

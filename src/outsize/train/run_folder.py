@@ -123,9 +123,9 @@ class RunFolder:
 
         Raises:
             StorageError: the journal is damaged.
-            RunError: steps were done, but the journal is gone.
+            RunError: steps were done, but the journal is gone; or as `last_commit`.
         """
-        return committed_step(self.path) is not None
+        return committed_step(self.path) is not None and last_commit(self.journal) is not None
 
     def _write(self, path: Path, text: str, mode: str) -> None:
         try:
@@ -218,6 +218,24 @@ def committed_step(path: Path) -> int | None:
             "  Bring it back from where the folder was copied, or start a new run."
         )
     return None
+
+
+def last_commit(journal: Path) -> Mapping[str, object] | None:
+    """Return the newest commit record of a run's journal; None when nothing was ever committed.
+    For who holds the run's lock: of a run that goes on, the state changes all the time.
+
+    Raises:
+        StorageError: the journal is damaged.
+        RunError: the run was killed while a step changed the only copy of its state.
+    """
+    record = Journal(journal).latest()
+    if record is not None and record.get("whole") is False:
+        raise RunError(
+            f"The run in {journal.parent} keeps its state in place (--in-place) and was killed "
+            f"while a step after step {record['step']} changed it, so no whole state is left.\n"
+            "  Start a new run; without --in-place, a run can go on whenever it is killed."
+        )
+    return record
 
 
 def read_run(path: Path) -> dict[str, Any]:

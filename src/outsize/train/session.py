@@ -58,10 +58,10 @@ class Session:
     @property
     def trim_above_bytes(self) -> int:
         """Resident bytes from which on free pages of the heap are given back: gaps have then taken
-        half of the slack.
+        three tenths of the slack.
         """
         expected_bytes = self.profile.fixed_bytes + self.planned.plan.arena_bytes
-        return expected_bytes + slack_bytes(self.layout, self.profile) // 2
+        return expected_bytes + slack_bytes(self.layout, self.profile) * 3 // 10
 
 
 def plan_session(

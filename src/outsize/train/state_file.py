@@ -1,5 +1,5 @@
-"""The one file of a run: two places for every durable region, then scratch for what the plan moves
-besides.
+"""The one file of a run: two places for every durable region, or one that is changed in place, then
+scratch for what the plan moves besides.
 
 The durable part depends on the model alone, so a run can be resumed under another budget, whose
 plan moves other regions; only the scratch part changes then.
@@ -29,11 +29,11 @@ def durable_regions(layout: Layout) -> tuple[str, ...]:
 
 
 def durable_extents(layout: Layout) -> tuple[Extent, ...]:
-    """Return two extents for each durable region."""
+    """Return an extent for each copy of each durable region."""
     return place_extents(
         (extent_name(region, slot), layout.region_bytes[region])
         for region in durable_regions(layout)
-        for slot in (0, 1)
+        for slot in range(layout.state_copies)
     )
 
 

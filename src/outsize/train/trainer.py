@@ -8,12 +8,14 @@ learning rate and clipping factor.
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
+from outsize.errors import StorageError
 from outsize.models.layered import Batch
-from outsize.plan.actions import Action
+from outsize.plan.actions import Action, WriteBack
+from outsize.plan.layout import is_durable
 from outsize.runtime.events import Committed, Evaluated, OnEvent, StepFinished, StepUnderWay
 from outsize.runtime.executor import Executor
 from outsize.runtime.slots import Slots
@@ -92,13 +94,15 @@ class Trainer:
             on_commit=self._commit,
         )
         self._committed_s = time.monotonic()
+        self.is_whole = True
         self.log = TrainLog()
 
     def run(self) -> TrainLog:
         """Train until the last step, or until asked to stop; everything done is then committed.
 
         Raises:
-            StorageError: the disk failed or is full; the last commit is whole.
+            StorageError: the disk failed or is full; the last commit is whole, unless the state is
+                kept in place.
         """
         step, fresh = self._done_steps, True
         while step < self._num_steps and not self.log.interrupted:
@@ -112,7 +116,7 @@ class Trainer:
                 self._pause(step)
                 fresh = True
         if not fresh:
-            self._executor.run(self._plan.flush)
+            self._run_list(self._plan.flush, step)
         if self._evaluate is not None and not self.log.interrupted:
             self._note_evaluation(step)
         return self.log
@@ -129,14 +133,13 @@ class Trainer:
         exposed_s = self._executor.exposed_io_s
         self._kernels.inputs = self._inputs(step)
         self._kernels.results = StepResults()
-        self._executor.run(
-            watched(
-                actions,
-                self._session,
-                look=self._keep_heap_small,
-                tell=lambda part: self._under_way(step + part),
-            )
+        observed = watched(
+            actions,
+            self._session,
+            look=self._keep_heap_small,
+            tell=lambda part: self._under_way(step + part),
         )
+        self._run_list(actions, step, observed)
         del self._kernels.inputs  # so that there are never those of two steps
         loss = sum(self._kernels.results.losses)
         rate = learning_rate(self._options, step, self._num_steps)
@@ -192,18 +195,21 @@ class Trainer:
             bytes_read=bytes_read,
             bytes_written=bytes_written,
         )
-        self._on_step(
-            {
-                "step": step,
-                "loss": loss,
-                "grad_norm": event.gradient_norm,
-                "learning_rate": rate,
-                "step_s": event.step_s,
-                "bytes_read": bytes_read,
-                "bytes_written": bytes_written,
-                "host_bytes": event.host_bytes,
-            }
-        )
+        record = {
+            "step": step,
+            "loss": loss,
+            "grad_norm": event.gradient_norm,
+            "learning_rate": rate,
+            "step_s": event.step_s,
+            "bytes_read": bytes_read,
+            "bytes_written": bytes_written,
+            "host_bytes": event.host_bytes,
+        }
+        try:
+            self._on_step(record)
+        except StorageError:  # the step itself is done: what it found is not lost with its record
+            self._run_list(self._plan.flush, step)
+            raise
         self._on_event(event)
 
     def _typical_step_s(self) -> float:
@@ -225,7 +231,7 @@ class Trainer:
         return self._evaluate is not None and every is not None and step % every == 0
 
     def _pause(self, step: int) -> None:
-        self._executor.run(self._plan.flush)
+        self._run_list(self._plan.flush, step)
         self._note_evaluation(step)
 
     def _note_evaluation(self, step: int) -> None:
@@ -235,16 +241,33 @@ class Trainer:
         self._on_step({"step": step, "evaluation_loss": loss})
         self._on_event(Evaluated(step=step, loss=loss))
 
+    def _run_list(
+        self, actions: Sequence[Action], step: int, observed: Iterable[Action] | None = None
+    ) -> None:
+        """Run a list. Where there is one copy of the state and the list changes it on disk, the
+        journal says from then on, until the next commit, that it is not whole.
+        """
+        in_place = self._session.layout.state_copies == 1
+        if in_place and self.is_whole and any(map(_changes_state, actions)):
+            self._journal.append({"step": step, "whole": False})
+            self.is_whole = False
+        self._executor.run(actions if observed is None else observed)
+
     def _commit(self) -> None:
         commit_state(self._store, self._slots, self._journal, self._kernels.pending.step)
-        self._committed_s = time.monotonic()
+        self._committed_s, self.is_whole = time.monotonic(), True
         self._on_event(Committed(step=self._kernels.pending.step))
+
+
+def _changes_state(action: Action) -> bool:
+    return isinstance(action, WriteBack) and is_durable(action.region)
 
 
 def commit_state(store: Store, slots: Slots, journal: Journal, step: int) -> None:
     """Make everything written so far durable as the state after `step` updates.
 
-    Guarantees: when this is cut short at any instant, the commit before it is whole.
+    Guarantees: when this is cut short at any instant, the commit before it is whole, where there
+        are two copies of the state.
     """
     store.sync()
     journal.append({"step": step, **slots.to_record()})

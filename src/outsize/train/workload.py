@@ -53,6 +53,7 @@ def make_workload(options: TrainOptions, model: ModelSpec) -> tuple[TrainWorkloa
             seq_length=length,
             dtype=options.dtype,
             clip=options.max_grad_norm > 0,
+            packed_attention=options.packed_attention,
         )
         for count in _micro_batches(options, rows, len(model.layers))
     )

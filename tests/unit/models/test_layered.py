@@ -39,7 +39,8 @@ def test_whole_rows_need_no_mask() -> None:
 def test_packed_rows_have_a_block_diagonal_mask_shared_by_all_layers() -> None:
     context = make_context(torch.tensor([[0, 1, 2, 0, 1]]))
     masks = [call.kwargs["attention_mask"] for call in context.calls]
-    expected = torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)).tril().bool()
+    seen = torch.block_diag(torch.ones(3, 3), torch.ones(2, 2)).tril().bool()
+    expected = torch.zeros(5, 5, dtype=masks[0].dtype).masked_fill(~seen, -torch.inf)
     assert torch.equal(masks[0][0, 0], expected)
     assert all(mask is masks[0] for mask in masks)
 

@@ -58,7 +58,8 @@ def test_what_is_needed_is_the_smallest_budget_that_has_a_plan() -> None:
     assert sizes["interpreter and libraries"] == 300 * MIB
     assert sizes["temporaries"] == 32 * MIB
     assert sizes["slack"] > 20 * MIB
-    assert error.remedies[0] == memory_remedy(error.needed_bytes)
+    more_bytes = measurements_differ_bytes(profile_of(options().max_seq_length))
+    assert error.remedies[0] == memory_remedy(error.needed_bytes, more_bytes)
 
 
 def test_of_several_shapes_the_smallest_counts() -> None:

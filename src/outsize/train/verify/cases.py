@@ -65,4 +65,5 @@ def training_options(options: VerifyOptions, case: Case) -> TrainOptions:
         max_grad_norm=_MAX_GRAD_NORM if case.clip else 0.0,
         seed=options.seed,
         threads=options.threads,
+        packed_attention=options.packed_attention,
     )

@@ -64,7 +64,8 @@ class PlainTrainer:
         self._num_steps = num_steps
         self._softcap = architecture.softcap(config)
         self._logit_scale = architecture.logit_scale(config)
-        self._module = plain_model(source, TORCH_DTYPES[options.dtype])
+        dtype = TORCH_DTYPES[options.dtype]
+        self._module = plain_model(source, dtype, options.packed_attention)
         self._parameters = dict(self._module.named_parameters())
         given = {name: _masters(value) for name, value in weights}
         assert given.keys() == self._parameters.keys(), given.keys() ^ self._parameters.keys()

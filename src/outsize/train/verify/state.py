@@ -13,8 +13,8 @@ from outsize.formats.ranged import RangedFile
 from outsize.plan import layout as names
 from outsize.plan.layout import STATE_COMPONENTS
 from outsize.runtime.slots import Slots, extent_name
-from outsize.store.journal import Journal
 from outsize.train.committed import read_layout
+from outsize.train.run_folder import last_commit
 from outsize.train.state_file import durable_extents, durable_regions
 
 
@@ -34,11 +34,12 @@ class StoredState:
 
     def __init__(self, folder: Path) -> None:
         layout = read_layout(folder)
-        record = Journal(folder / "journal.bin").latest()
+        record = last_commit(folder / "journal.bin")
         if record is None:
             raise RunError(f"The run in {folder} has committed nothing yet.")
         self.step = int(str(record["step"]))
-        self._slots = Slots.from_record(record, durable_regions(layout))
+        copies = layout.state_copies
+        self._slots = Slots.from_record(record, durable_regions(layout), num_slots=copies)
         self._offsets = {e.name: e.offset_bytes for e in durable_extents(layout)}
         self._layers = layout.layers
         self._placed = {
