@@ -2,6 +2,7 @@
 
 import os
 import platform
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -96,21 +97,29 @@ def _forced(found: Mapping[str, dict], groups: Sequence[Sequence[str]]) -> list[
     lines = [
         "## The chosen plan against all others by force",
         "",
-        "| case | step | against the best |",
-        "| --- | --- | --- |",
+        "All plans of a group run in turn at the same budget; the median of all steps but the "
+        "first of each run.",
+        "",
+        "| case | budget | steps | step | against the best |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for group in groups:
-        records = [found[name] for name in group if "result" in found.get(name, {})]
-        if not records:
-            continue
-        best_s = min(record["step_s"] for record in records)
-        for index, record in enumerate(records):
-            mark = " (chosen)" if index == 0 else ""
+        steps = {name: _forced_steps(found, name) for name in group}
+        medians = {name: statistics.median(s) for name, s in steps.items() if s}
+        for name, step_s in medians.items():
+            mark = " (chosen)" if name == group[0] else ""
+            budget = found[f"forced 1 {name}"]["budget"] // MIB
             lines.append(
-                f"| {record['name']}{mark} | {record['step_s']:.2f} s | "
-                f"{record['step_s'] / best_s - 1:+.1%} |"
+                f"| {name}{mark} | {budget} MiB | {len(steps[name])} | {step_s:.2f} s | "
+                f"{step_s / min(medians.values()) - 1:+.1%} |"
             )
     return lines
+
+
+def _forced_steps(found: Mapping[str, dict], name: str) -> list[float]:
+    """Return the seconds of all steps but the first one of each run of a case by force."""
+    records = [r for key, r in found.items() if key.startswith("forced ") and key[9:] == name]
+    return [seconds for r in records for seconds in r.get("steps_s", [])[1:]]
 
 
 def _least(found: Mapping[str, dict]) -> list[str]:

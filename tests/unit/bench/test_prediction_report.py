@@ -34,9 +34,26 @@ def test_cases_that_failed_or_never_ran_are_counted_as_such(tmp_path: Path) -> N
     grid = ["a", "b", "c", "d", "e", "f"]
     found = {name: ran(name) for name in ("a", "b", "c")} | {
         "d": {"name": "d", "failed": {}},
-        "chosen by force": ran("chosen by force"),
+        "forced 1 chosen": ran("forced 1 chosen"),
     }
-    load_report().write_report(tmp_path / "report.md", found, grid, [["chosen by force"]])
+    load_report().write_report(tmp_path / "report.md", found, grid, [["chosen"]])
     lines = (tmp_path / "report.md").read_text().splitlines()
     assert "- 3 of 6 cases ran to their end; 1 failed, 2 were not run." in lines
     assert any("measured never above the budget in 3 of 3" in line for line in lines)
+
+
+def test_plans_by_force_are_compared_over_all_rounds(tmp_path: Path) -> None:
+    found = {
+        f"forced {number} {name}": ran(name) | {"steps_s": [9.0, *steps]}
+        for number, name, steps in (
+            (1, "chosen", (1.0, 1.2)),
+            (1, "other", (1.0, 1.0)),
+            (2, "chosen", (1.1, 1.1)),
+            (2, "other", (1.0, 1.0)),
+        )
+    }
+    load_report().write_report(tmp_path / "report.md", found, [], [["chosen", "other", "not run"]])
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert "| chosen (chosen) | 510 MiB | 4 | 1.10 s | +10.0% |" in lines
+    assert "| other | 510 MiB | 4 | 1.00 s | +0.0% |" in lines
+    assert not any("not run |" in line for line in lines)
