@@ -91,6 +91,9 @@ def test_a_resumed_run_stays_inside_too(files, tmp_path, tight_bytes):
     assert code == 0
     assert result["resumed_from"] == 3
     assert result["measured_peak_bytes"]["host"] <= result["predicted_peak_bytes"]["host"]
+    code, result = outsize("train", "--resume", tmp_path / "run")
+    assert code == 0
+    assert result["budget_bytes"]["host"] == tight_bytes + 128 * MIB  # as it was started with
 
 
 def test_a_dry_run_predicts_what_the_run_takes(files, tmp_path):

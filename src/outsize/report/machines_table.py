@@ -70,13 +70,13 @@ def _show_one(console: Console, result: MachinesResult, profile: MachineProfile)
     rows.append(("baseline", f"{format_bytes(profile.baseline_bytes)} of host for the libraries"))
     lost = f"{profile.compute_loss_s_per_byte * 1e12:.3g} ms"
     rows.append(("transfers", f"cost {lost} of arithmetic for each GB read or written"))
-    console.print(rows_table(tuple(rows)))
+    console.print(rows_table(tuple(rows), console.width))
     _show_products(console, "host", profile.host)
     if profile.accelerator is not None:
         _show_products(console, "device", profile.accelerator.processor)
     if result.sources:
         console.print("\nsources", markup=False)
-        console.print(rows_table(tuple(_source_rows(result))))
+        console.print(rows_table(tuple(_source_rows(result)), console.width))
 
 
 def _measured(profile: MachineProfile) -> list[tuple[str, str]]:

@@ -20,14 +20,14 @@ def show_probe(console: Console, result: ProbeResult) -> None:
     """Print the machine, its rates by dtype and size, its limits, and where the profile is."""
     profile = result.profile
     console.print()
-    console.print(rows_table(tuple(_machine(profile))))
+    console.print(rows_table(tuple(_machine(profile)), console.width))
     _show_processor(console, "", profile.host)
     if profile.accelerator is not None:
         device = profile.accelerator.processor
         _show_processor(console, f"{device.name}, ", device)
     _show(console, f"{profile.disk.name}, by transfer size", _disk_table(profile.disk))
     console.print()
-    console.print(rows_table(tuple(_limits(result.limits, result))))
+    console.print(rows_table(tuple(_limits(result.limits, result)), console.width))
 
 
 def _machine(profile: MachineProfile) -> Iterable[tuple[str, str]]:

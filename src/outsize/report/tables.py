@@ -41,7 +41,7 @@ def show_train(console: Console, result: TrainResult, losses: Sequence[float]) -
     rows = [("steps", _steps(result)), ("time", format_seconds(result.seconds))]
     rows.append(("limit", f"{result.limited_by} decides the time of a step"))
     rows.append(("output", result.output))
-    console.print(rows_table(tuple(rows)))
+    console.print(rows_table(tuple(rows), console.width))
     if result.interrupted:
         console.print(
             f"Interrupted after step {result.steps}, which is committed. Go on with:\n"
@@ -132,7 +132,7 @@ def show_export(console: Console, result: ExportResult) -> None:
         ("time", format_seconds(result.seconds)),
         ("output", result.output),
     )
-    console.print(rows_table(rows))
+    console.print(rows_table(rows, console.width))
 
 
 def show_generate(console: Console, result: GenerateResult) -> None:
@@ -143,7 +143,7 @@ def show_generate(console: Console, result: GenerateResult) -> None:
         ("rate", f"{result.tokens_per_s:.3g} tokens/s"),
         ("host peak", _peak(result.measured_peak_bytes.host, result.budget_bytes.host)),
     )
-    console.print(rows_table(rows))
+    console.print(rows_table(rows, console.width))
 
 
 def _peak(measured_bytes: int, budget_bytes: int) -> str:
@@ -168,4 +168,4 @@ def show_environment(console: Console, result: EnvironmentResult) -> None:
     rows += [("device", device) for device in result.devices]
     rows.append(("python", result.python))
     rows += [(name, version or "not installed") for name, version in result.versions.items()]
-    console.print(rows_table(tuple(rows)))
+    console.print(rows_table(tuple(rows), console.width))

@@ -5,6 +5,7 @@ there is no other. The tables that close a verb are in `tables.py`, the lines of
 `lines.py`.
 """
 
+import textwrap
 from typing import Self
 
 from rich.console import Console
@@ -29,6 +30,9 @@ from outsize.runtime.events import (
 )
 
 _PLAIN_WIDTH = 100
+_PADDING = 4
+_LEAST_WIDTH = 20
+"""Of text beside its label, however narrow the terminal."""
 
 
 def make_console() -> Console:
@@ -75,7 +79,7 @@ class TerminalReporter:
                 self._say(f"{event.phase:<10} {format_seconds(event.seconds):>12}", style="dim")
             case Planned():
                 self._clear()
-                self.console.print(rows_table(event.rows))
+                self.console.print(rows_table(event.rows, self.console.width))
             case StepUnderWay(done_steps=done, num_steps=total, remaining_s=left):
                 self._draw(live_step(done, total, left, self._last, self.losses))
             case StepFinished():
@@ -116,11 +120,20 @@ class TerminalReporter:
         self.console.print(text, style=style, markup=False, soft_wrap=True)
 
 
-def rows_table(rows: tuple[tuple[str, str], ...]) -> Table:
-    """Lay out (label, text) rows in two calm columns."""
+def rows_table(rows: tuple[tuple[str, str], ...], width: int) -> Table:
+    """Lay out (label, text) rows in two calm columns.
+
+    Args:
+        rows: the rows; text breaks at spaces, never at the no-break ones that hold a number and its
+            unit together (Rich takes those for spaces too).
+        width: of the whole table, in columns of the terminal.
+    """
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
+    room = width - _PADDING - max((len(label) for label, _ in rows), default=0)
     for label, text in rows:
-        table.add_row(Text(label), Text(text))  # not markup: a path may hold brackets
+        wrapped = textwrap.wrap(text, max(room, _LEAST_WIDTH), break_on_hyphens=False)
+        # Not markup: a path may hold brackets.
+        table.add_row(Text(label), Text("\n".join(wrapped)))
     return table

@@ -28,7 +28,7 @@ from outsize.train.budgets import free_disk_bytes, host_budget_bytes
 from outsize.train.data.child import prepare_in_child
 from outsize.train.data.options import DataOptions
 from outsize.train.options import PlanOptions, TrainOptions
-from outsize.train.run_folder import RunFolder
+from outsize.train.run_folder import RunFolder, merged_options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,8 @@ def launch(
     """
     reset_peak()
     before_bytes = peak_children_bytes()
+    if options.resume is not None:  # a run that goes on keeps its budget, unless another is asked
+        options = merged_options(Path(options.resume), options)
     host_bytes = _host_budget_bytes(options, on_event, own_model)
     was_there = options.output is not None and is_there(Path(options.output))
     folder = _open_folder(options)

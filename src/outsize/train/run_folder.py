@@ -102,7 +102,9 @@ class RunFolder:
             RunError: there is no run, or `asked` differs from it in an option that would change the
                 result.
         """
-        return RunFolder(path, RunLock(path), merged_options(path, asked))
+        # First of all: where there is no run, not even the lock's file is left behind.
+        options = merged_options(path, asked)
+        return RunFolder(path, RunLock(path), options)
 
     def start(self, facts: Mapping[str, Any]) -> None:
         """Write `run.json`: from now on the folder holds a run that can be resumed."""

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from outsize.report.sparkline import sparkline
-from outsize.report.terminal import TerminalReporter, make_console
+from outsize.report.terminal import TerminalReporter, make_console, rows_table
 from outsize.runtime.events import (
     Committed,
     Evaluated,
@@ -128,3 +128,15 @@ def test_an_answer_is_shown_as_it_comes() -> None:
             reporter.on_event(TextGenerated(text=piece))
     text = console.file.getvalue()
     assert text == "An [answer] that is longer than a line, with a\nbreak"
+
+
+def test_a_number_and_its_unit_stay_on_one_line() -> None:
+    sizes = ", ".join(f"role {n} 2{n}7\N{NO-BREAK SPACE}MiB" for n in range(40))
+    for width in (60, 81, 100):
+        stream = io.StringIO()
+        console = Console(file=stream, width=width, color_system=None)
+        console.print(rows_table((("of that", sizes), ("a longer label", "x")), width))
+        lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+        assert all(len(line) <= width for line in lines)
+        assert not any(line.strip().startswith("MiB") for line in lines)
+        assert sum(line.count("MiB") for line in lines) == 40

@@ -76,6 +76,14 @@ def test_the_opened_folder_knows_its_span(run: Path) -> None:
     folder.close()
 
 
+@pytest.mark.parametrize("name", ["empty", "nowhere"])
+def test_a_folder_without_a_run_is_refused_and_left_as_it_is(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match=r"holds no run .*; --resume names the folder"):
+        RunFolder.open(tmp_path / name, asked(tmp_path / name))
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
 @pytest.mark.parametrize("rows", [1, 4, 8])
 def test_another_micro_batch_is_refused(run: Path, rows: int) -> None:
     with pytest.raises(RunError) as caught:
