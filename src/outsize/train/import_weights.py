@@ -94,6 +94,7 @@ def _spans(
             values = {name: v.numpy().reshape(-1) for name, v in model.initial_values(index, seed)}
             for span in range(layer.num_spans):
                 yield index, span, _reader(values)
+            del values  # before the next layer's are drawn
 
 
 def _reader(values: Mapping[str, npt.NDArray[np.float32]]) -> ReadValues:
