@@ -151,6 +151,38 @@ class _Mode(TorchDispatchMode):
         self._num_bytes = weights.numel()
         self._numbers: Counter[_Call] = Counter()
 
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run the operation, or do with it what the mode is for."""
+        kwargs = kwargs or {}
+        place = self._places.get(func)
+        call = None if place is None else self._call(func, args)
+        if place is None or call is None:
+            self._before(func, args, kwargs)
+            return func(*args, **kwargs)
+        result = self._costly(func, call, args, kwargs, *place)
+        return func(*args, **kwargs) if result is None else result
+
+    def _before(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Do what is due before any other operation runs."""
+
+    def _costly(
+        self,
+        func: Any,
+        call: _Call,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        kept: KeptResults,
+        buffer: Tensor,
+    ) -> Any:
+        """Return the result of a call that is to be kept; None where it has to run as usual."""
+        raise NotImplementedError
+
     def _call(self, func: Operation, args: tuple[Any, ...]) -> _Call | None:
         shapes = tuple(arg.shape for arg in args if isinstance(arg, Tensor))
         operand, offset = _WEIGHT_OPERAND.get(func), None
@@ -174,34 +206,28 @@ class Keep(_Mode):
         for kept, _ in places.values():
             kept.clear()
 
-    def __torch_dispatch__(
+    def _before(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        if func._schema.is_mutable:
+            self._forget(_changed(func, args, kwargs))
+
+    def _costly(
         self,
         func: Any,
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        call: _Call,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        kept: KeptResults,
+        buffer: Tensor,
     ) -> Any:
-        """Run the operation, and keep what it returns where that is wanted."""
-        place = self._places.get(func)
-        if place is None:
-            if func._schema.is_mutable:
-                self._forget(_changed(func, args, kwargs or {}))
-            return func(*args, **(kwargs or {}))
-        call = self._call(func, args)
-        if call is None:
-            return func(*args, **(kwargs or {}))
-        kept, buffer = place
         operand = _WEIGHT_OPERAND.get(func)
         if operand is None:
-            result = func(*args, **(kwargs or {}))
+            result = func(*args, **kwargs)
             kept.keep(call, result if isinstance(result, tuple) else (result,), buffer)
             return result
         left, right = args[operand - 1], args[operand]
         shape = torch.Size((left.shape[0], right.shape[1]))
         out = kept.place(call, shape, left.dtype, buffer)
-        if not out.numel():
-            return func(*args, **(kwargs or {}))
-        return _INTO[func](*args, **(kwargs or {}), out=out)
+        return _INTO[func](*args, **kwargs, out=out) if out.numel() else None
 
     def _forget(self, changed: Iterable[Tensor]) -> None:
         for tensor in changed:
@@ -222,19 +248,14 @@ def _changed(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Ite
 class Reuse(_Mode):
     """While active, costly operations return what was kept instead of running."""
 
-    def __torch_dispatch__(
+    def _costly(
         self,
         func: Any,
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        call: _Call,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        kept: KeptResults,
+        buffer: Tensor,
     ) -> Any:
-        """Return what was kept of the operation, or run it."""
-        place = self._places.get(func)
-        call = None if place is None else self._call(func, args)
-        if place is None or call is None:
-            return func(*args, **(kwargs or {}))
-        found = place[0].find(call, place[1])
-        if found is None:
-            return func(*args, **(kwargs or {}))
-        return found if len(found) > 1 else found[0]
+        found = kept.find(call, buffer)
+        return found if found is None or len(found) > 1 else found[0]
