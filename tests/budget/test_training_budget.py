@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_model import write_model, write_text
+from small_model import CONFIG, write_model, write_text, write_tokenizer
 
 MIB = 2**20
 
@@ -19,6 +19,10 @@ def files(tmp_path_factory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def tight_bytes(files, tmp_path_factory) -> int:
+    return least_budget_bytes(files, tmp_path_factory.mktemp("tight") / "run")
+
+
+def least_budget_bytes(files: tuple[Path, Path], output: Path) -> int:
     """The smallest budget that a refusal recommends.
 
     Libraries take more or less memory with what the page cache holds of them, so no fixed number
@@ -27,7 +31,7 @@ def tight_bytes(files, tmp_path_factory) -> int:
     model, data = files
     code, refused = outsize(
         "train", model, "--data", data, "--max-seq-length", 256, "--tokens-per-step", 1024,
-        "--steps", 1, "--memory", "420MiB", "--output", tmp_path_factory.mktemp("tight") / "run",
+        "--steps", 1, "--memory", "420MiB", "--output", output,
     )  # fmt: skip
     assert code == 2
     return int(refused["error"]["needed_bytes"]) + 24 * MIB
@@ -65,6 +69,17 @@ def test_a_run_stays_inside_its_prediction(files, tmp_path, tight_bytes, more_by
     memory = tight_bytes + more_bytes
     result = train(files, tmp_path / "run", "--memory", memory, "--dtype", dtype)
     check_budget(result)
+
+
+def test_fresh_weights_are_drawn_inside_the_prediction(files, tmp_path):
+    wide = tmp_path / "wide"
+    wide.mkdir()
+    config = CONFIG | {"vocab_size": 2**17, "tie_word_embeddings": False}
+    (wide / "config.json").write_text(json.dumps(config))
+    write_tokenizer(wide)
+    fresh = wide, files[1]
+    memory = least_budget_bytes(fresh, tmp_path / "refused")
+    check_budget(train(fresh, tmp_path / "run", "--memory", memory))
 
 
 def test_more_memory_moves_fewer_bytes(files, tmp_path, tight_bytes):

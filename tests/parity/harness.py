@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from outsize.models.architectures import ARCHITECTURES
+from outsize.models.initialise import initial_values
 from outsize.models.layered import LayeredModel
 from outsize.models.registry import build
 from outsize.ops.adamw import AdamW
@@ -321,7 +322,7 @@ def train_plain(
     config = model_config(name)
     model = build(config, TORCH_DTYPES[options.dtype])
     layers = range(len(model.spec.layers))
-    weights = [w for index in layers for w in model.initial_values(index, options.seed)]
+    weights = [w for i in layers for w in initial_values(model, i, options.seed).items()]
     trainer = PlainTrainer(config, options, num_steps, weights)
     workload = make_workload(options, model.spec)[0]
     losses = [train_step(trainer, rows, workload, options, step) for step in range(num_steps)]

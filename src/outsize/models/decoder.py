@@ -6,7 +6,7 @@ recorders instead of blocks (`skeleton.py`); the same run does the embedding-tim
 embeddings, multipliers). Modules are in evaluation mode: the same maths, without dropout.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch.func import functional_call
 from transformers.cache_utils import Cache, DynamicCache
 
 from outsize.models.describe import describe_layer, with_signatures
-from outsize.models.initialise import initial_tensor
+from outsize.models.initialise import initialise_tensor
 from outsize.models.layered import Batch, Context, LayerCall, local_names
 from outsize.models.skeleton import Skeleton
 from outsize.models.table import partial_ids, partial_table
@@ -129,15 +129,14 @@ class Decoder:
         inputs = {"inputs_embeds": self._norm(parameters, hidden), "use_cache": False}
         return functional_call(self._skeleton.causal, local, (), inputs).logits
 
-    def initial_values(self, index: int, seed: int) -> Iterator[tuple[str, Tensor]]:
-        """Yield the tensors of a layer as the model's own initialisation makes them."""
+    def initialise(self, index: int, seed: int, values: Mapping[str, Tensor]) -> None:
+        """Write the tensors of a layer as the model's own initialisation makes them."""
+        causal = self._skeleton.causal
         for tensor in self.spec.layers[index].tensors:
             for name, module in self._layers[index].items():
                 if tensor.name.startswith(f"{name}."):
-                    yield (
-                        tensor.name,
-                        initial_tensor(self._skeleton.causal, module, name, tensor.name, seed),
-                    )
+                    value = values[tensor.name]
+                    initialise_tensor(causal, module, name, tensor.name, seed, value)
 
     def _embed(
         self,

@@ -1,13 +1,12 @@
 """Weights for training from scratch, as the model's own initialisation makes them.
 
-One tensor is made at a time. All parameters of a skeleton are on the meta device and marked as
-initialised, which Transformers' initialisation skips. One is replaced by a real tensor for the time
-of the call. Each has a random stream of its own, made of the seed and its name, so its values do
-not depend on which others are made, in which order.
+They are drawn straight into memory that the caller has. All parameters of a skeleton are on the
+meta device and marked as initialised, which Transformers' initialisation skips. One is replaced by
+a real tensor over that memory for the time of the call. Each has a random stream of its own, made
+of the seed and its name, so its values do not depend on which others are made, in which order.
 """
 
 import hashlib
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -17,22 +16,32 @@ from transformers.modeling_utils import PreTrainedModel
 from outsize.errors import ModelError
 from outsize.models.layered import LayeredModel
 
+_CHECKED_ELEMENTS = 2**20
+"""Elements that are looked at together; a flag for each takes memory."""
 
-def initial_values(model: LayeredModel, name: str, seed: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield name and fp32 value of each tensor of the layer called `name`.
+
+def initial_values(model: LayeredModel, index: int, seed: int) -> dict[str, Tensor]:
+    """Return the initial values of layer `index` in fp32 by name.
 
     Raises:
         ModelError: Transformers' code does not say how one of them is initialised.
-    Cost: one tensor in fp32 at a time.
+    Cost: 4 bytes an element of the layer.
     """
-    names = [layer.name for layer in model.spec.layers]
-    return model.initial_values(names.index(name), seed)
+    tensors = model.spec.layers[index].tensors
+    values = {tensor.name: torch.empty(tensor.shape) for tensor in tensors}
+    model.initialise(index, seed, values)
+    return values
 
 
-def initial_tensor(
-    causal: PreTrainedModel, module: nn.Module, module_name: str, tensor_name: str, seed: int
-) -> Tensor:
-    """Return the fp32 value that the initialisation of `causal` gives to one parameter.
+def initialise_tensor(
+    causal: PreTrainedModel,
+    module: nn.Module,
+    module_name: str,
+    tensor_name: str,
+    seed: int,
+    value: Tensor,
+) -> None:
+    """Write the value that the initialisation of `causal` gives to one parameter.
 
     Args:
         causal: the model whose rules hold.
@@ -40,14 +49,17 @@ def initial_tensor(
         module_name: the part's name in the model.
         tensor_name: the parameter's name in the model.
         seed: together with `tensor_name`, decides the values.
+        value: fp32, of the parameter's shape; is overwritten.
 
     Raises:
         ModelError: the initialisation leaves the parameter alone.
+
+    Cost: 1 MiB besides `value`.
     """
     owner_name, _, local_name = tensor_name.removeprefix(f"{module_name}.").rpartition(".")
     owner = module.get_submodule(owner_name)
     placeholder = owner.get_parameter(local_name)
-    real = nn.Parameter(torch.full(placeholder.shape, torch.nan), requires_grad=False)
+    real = nn.Parameter(value.fill_(torch.nan), requires_grad=False)
     owner.register_parameter(local_name, real)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), guard_torch_init_functions():
@@ -55,12 +67,11 @@ def initial_tensor(
             module.apply(causal._init_weights)
     finally:
         owner.register_parameter(local_name, placeholder)
-    if bool(real.isnan().any()):
+    if any(bool(part.isnan().any()) for part in value.view(-1).split(_CHECKED_ELEMENTS)):
         raise ModelError(
             f"{type(causal).__name__} does not say how {tensor_name} is initialised, so it cannot "
             "be trained from scratch; start from a folder with weights."
         )
-    return real.detach()
 
 
 def _stream(seed: int, name: str) -> int:

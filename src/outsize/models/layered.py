@@ -127,10 +127,9 @@ class LayeredModel(Protocol):
         """Return the head's output `[B, T, V]` for a hidden state `[B, T, H]`."""
         ...
 
-    def initial_values(self, index: int, seed: int) -> Iterator[tuple[str, Tensor]]:
-        """Yield name and fp32 value of the tensors of layer `index`, for training from scratch.
-
-        Cost: one tensor in fp32 at a time.
+    def initialise(self, index: int, seed: int, values: Mapping[str, Tensor]) -> None:
+        """Write what training from scratch starts with into the fp32 `values` of layer `index`, by
+        name.
         """
         ...
 

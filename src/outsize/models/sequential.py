@@ -9,7 +9,7 @@ mode, so dropout is off and nothing may keep state between calls.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +84,7 @@ def _projection(name: str, head: nn.Module, loss_fn: LossFunction | None) -> str
 class Sequential:
     """A `LayeredModel` made of modules that are called one after the other.
 
-    Cost: holds the modules that it was made of, with their weights, for `initial_values`.
+    Cost: holds the modules that it was made of, with their weights, for `initialise`.
     """
 
     def __init__(
@@ -189,12 +189,12 @@ class Sequential:
         """Call the head."""
         return functional_call(self._modules[-1], self._head_parameters(parameters), (hidden,))
 
-    def initial_values(self, index: int, seed: int) -> Iterator[tuple[str, Tensor]]:
-        """Yield the weights that the layer's module came with; `seed` has no effect."""
+    def initialise(self, index: int, seed: int, values: Mapping[str, Tensor]) -> None:
+        """Write the weights that the layer's module came with; `seed` has no effect."""
         module = self._originals[self._names[index]]
-        values = dict(module.named_parameters(prefix=self._names[index]))
-        for tensor in self.spec.layers[index].tensors:
-            yield tensor.name, values[tensor.name].detach().to(torch.float32)
+        given = dict(module.named_parameters(prefix=self._names[index]))
+        for name, value in values.items():
+            value.copy_(given[name].detach())
 
     def _call(
         self, index: int, module: nn.Module, parameters: Mapping[str, Tensor], inputs: Tensor

@@ -1,8 +1,8 @@
 """Model files become training state, one span at a time.
 
 A span's masters are read from the file by ranges, converted to fp32 straight into arena memory, and
-written; moments start at zero. No tensor is ever whole in memory, except when fresh weights are
-drawn.
+written; moments start at zero. No tensor of a file is ever whole in memory; fresh weights are drawn
+a layer at a time, at the arena's end.
 """
 
 from collections import deque
@@ -11,12 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from outsize.formats.source import WeightSource
 from outsize.models.layered import LayeredModel
 from outsize.plan import layout as names
 from outsize.plan.layout import LayerLayout, Layout
+from outsize.quantities import align_up
 from outsize.runtime.slots import Slots, extent_name
+from outsize.spec.tensor import DTYPE_BYTES, PAGE_BYTES
 from outsize.store.arena import HostArena
 from outsize.store.store import Store, Transfer
 
@@ -51,7 +55,9 @@ def import_state(
         model: makes fresh values when there are no files.
         source: the model's files; None draws fresh weights from `seed`.
         seed: of fresh weights.
-        arena: at least as long as the largest region of state; its start is overwritten.
+        arena: its content is overwritten. At least as long as the largest region of state, and for
+            fresh weights 4 bytes an element of the largest layer more; a plan that trains has that
+            much, because an update touches a span of state with the layer's weights and gradient.
         store: receives the state.
         slots: learns where it lies.
         on_progress: called with the number of finished elements.
@@ -60,15 +66,18 @@ def import_state(
         FormatError: a file is damaged.
         StorageError: the disk failed.
 
-    Cost: up to three spans of the arena; writes 12 bytes a parameter; for fresh weights one
-    tensor in fp32.
+    Cost: up to three spans of the arena, and for fresh weights the largest layer in fp32 there;
+    writes 12 bytes a parameter.
     """
     size = _slot_bytes(layout)
-    num_windows = min(_IN_FLIGHT, arena.size_bytes // size)
+    drawn = _drawn_at(arena, layout) if source is None else arena.size_bytes
+    num_windows = min(_IN_FLIGHT, drawn // size)
+    assert num_windows > 0, (arena.size_bytes, size)
     windows = [arena.view(i * size, size) for i in range(num_windows)]
     writing: deque[_Writing] = deque()
     done = 0
-    for count, (index, span, read) in enumerate(_spans(layout, model, source, seed)):
+    fresh = arena.view(drawn, arena.size_bytes - drawn)
+    for count, (index, span, read) in enumerate(_spans(layout, model, source, seed, fresh)):
         if len(writing) == num_windows:
             _finish(writing.popleft(), slots)
         layer, region = layout.layers[index], names.state(index, span)
@@ -83,22 +92,41 @@ def import_state(
         _finish(writing.popleft(), slots)
 
 
+def _drawn_at(arena: HostArena, layout: Layout) -> int:
+    """Return where the end of the arena starts that holds the largest layer in fp32."""
+    largest = max(layer.num_elements for layer in layout.layers)
+    return arena.size_bytes - align_up(DTYPE_BYTES["float32"] * largest, PAGE_BYTES)
+
+
 def _spans(
-    layout: Layout, model: LayeredModel, source: WeightSource | None, seed: int
+    layout: Layout,
+    model: LayeredModel,
+    source: WeightSource | None,
+    seed: int,
+    fresh: memoryview,
 ) -> Iterator[tuple[int, int, ReadValues]]:
     for index, layer in enumerate(layout.layers):
         if source is not None:
             for span in range(layer.num_spans):
                 yield index, span, source.read
         else:
-            values = {name: v.numpy().reshape(-1) for name, v in model.initial_values(index, seed)}
+            values = _windows(fresh, layer)
+            model.initialise(index, seed, values)
             for span in range(layer.num_spans):
                 yield index, span, _reader(values)
-            del values  # before the next layer's are drawn
 
 
-def _reader(values: Mapping[str, npt.NDArray[np.float32]]) -> ReadValues:
-    return lambda name, start, stop: values[name][start:stop]
+def _windows(fresh: memoryview, layer: LayerLayout) -> dict[str, Tensor]:
+    """Return an fp32 tensor for each of a layer's, one after the other."""
+    numbers = torch.frombuffer(fresh, dtype=torch.float32) if fresh else torch.empty(0)
+    return {
+        placed.tensor.name: numbers[placed.start : placed.stop].view(placed.tensor.shape)
+        for placed in layer.tensors
+    }
+
+
+def _reader(values: Mapping[str, Tensor]) -> ReadValues:
+    return lambda name, start, stop: values[name].view(-1)[start:stop].numpy()
 
 
 def _fill(view: memoryview, layer: LayerLayout, span: int, read: ReadValues) -> None:

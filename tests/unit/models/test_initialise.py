@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from outsize.errors import ModelError
-from outsize.models.initialise import initial_tensor, initial_values
+from outsize.models.initialise import initial_values, initialise_tensor
 from outsize.models.registry import build, plain_model
 
 SMALL = {"vocab_size": 211, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -24,8 +25,8 @@ CONFIGS = {
 
 
 def all_values(model, seed: int) -> dict[str, torch.Tensor]:
-    layers = [initial_values(model, layer.name, seed) for layer in model.spec.layers]
-    return {name: value for layer in layers for name, value in layer}
+    layers = [initial_values(model, index, seed) for index in range(len(model.spec.layers))]
+    return {name: value for layer in layers for name, value in layer.items()}
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -42,7 +43,7 @@ def test_values_are_distributed_as_those_of_the_plain_model(family) -> None:
 
 def test_padding_row_is_zero() -> None:
     model = build(CONFIGS["llama"], torch.float32)
-    table = dict(initial_values(model, "model.embed_tokens", 0))["model.embed_tokens.weight"]
+    table = initial_values(model, 0, 0)["model.embed_tokens.weight"]
     assert torch.count_nonzero(table[5]) == 0
     assert torch.count_nonzero(table[6]) == 64
 
@@ -55,6 +56,17 @@ def test_values_depend_on_seed_and_name_alone() -> None:
     assert all(torch.equal(first[n], again[n]) for n in first)
     assert not torch.equal(first[name], other[name])
     assert not torch.equal(first[name], first[sibling])
+
+
+def test_values_are_drawn_where_the_caller_says_and_nowhere_else() -> None:
+    model = build({**CONFIGS["llama"], "vocab_size": 2**16}, torch.bfloat16)
+    values = {t.name: torch.empty(t.shape) for t in model.spec.layers[0].tensors}
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        model.initialise(0, 0, values)
+    table = values["model.embed_tokens.weight"]
+    assert table.nbytes == 2**24
+    assert bool(table.any())
+    assert max(event.self_cpu_memory_usage for event in profiler.events()) <= 2**20
 
 
 def test_model_and_global_random_state_are_left_as_they_were() -> None:
@@ -73,7 +85,7 @@ def test_a_parameter_without_rule_is_refused() -> None:
 
     causal = build(CONFIGS["llama"], torch.float32)._skeleton.causal
     with pytest.raises(ModelError) as refusal:
-        initial_tensor(causal, Gate(), "gate", "gate.weight", 0)
+        initialise_tensor(causal, Gate(), "gate", "gate.weight", 0, torch.empty(3))
     assert str(refusal.value) == (
         "LlamaForCausalLM does not say how gate.weight is initialised, so it cannot be trained "
         "from scratch; start from a folder with weights."

@@ -33,8 +33,8 @@ def make_batch() -> Batch:
 
 
 def layer_values(layered: LayeredModel, index: int) -> dict[str, torch.Tensor]:
-    values = initial_values(layered, layered.spec.layers[index].name, 0)
-    return {name: value.clone().requires_grad_() for name, value in values}
+    values = initial_values(layered, index, 0)
+    return {name: value.clone().requires_grad_() for name, value in values.items()}
 
 
 def run(layered: LayeredModel, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

@@ -2,10 +2,13 @@
 
 import pytest
 from hypothesis import given, settings
-from small_models import layouts, make_layout
+from small_models import layouts, least_bytes, make_layout
 
+from outsize.plan import layout as names
 from outsize.plan.actions import Compute, Update
 from outsize.plan.schedule import Use, evaluate_step, train_step, uses
+from outsize.quantities import align_up
+from outsize.spec.tensor import PAGE_BYTES
 
 
 def test_a_step_of_one_block_in_full():
@@ -101,3 +104,13 @@ def test_costly_results_are_kept_for_the_backward_of_blocks_only(role):
 def test_an_evaluation_keeps_nothing_for_a_backward(layout):
     touched = {use.region for action in evaluate_step(layout) for use in uses(layout, action)}
     assert {region.partition("/")[0] for region in touched} <= {"state", "weights", "boundary"}
+
+
+@settings(deadline=None, max_examples=50)
+@given(layouts())
+def test_every_arena_holds_a_layer_in_fp32_beside_a_span_of_state(layout):
+    """Fresh weights are drawn there."""
+    sizes = layout.region_bytes
+    largest = align_up(4 * max(layer.num_elements for layer in layout.layers), PAGE_BYTES)
+    span_bytes = max(size for region, size in sizes.items() if names.is_durable(region))
+    assert least_bytes(layout) >= largest + span_bytes

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from outsize.formats.hub import ModelFiles, open_weights
+from outsize.models.initialise import initial_values
 from outsize.models.layered import LayeredModel
 from outsize.models.registry import build
 from outsize.ops.dtypes import TORCH_DTYPES
@@ -82,7 +83,7 @@ def initial_weights(
     source = open_weights(files)
     for index, layer in enumerate(model.spec.layers):
         if source is None:
-            yield from model.initial_values(index, seed)
+            yield from initial_values(model, index, seed).items()
             continue
         for tensor in layer.tensors:
             values = source.read(tensor.name, 0, tensor.num_elements)
