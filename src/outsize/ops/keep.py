@@ -8,6 +8,7 @@ recomputation in large transformer models", section 5). The modes work below aut
 recomputed graph is the same graph, over the same bits.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -151,6 +152,13 @@ class _Mode(TorchDispatchMode):
         self._num_bytes = weights.numel()
         self._numbers: Counter[_Call] = Counter()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Leave out a guard against `torch.compile`, which runs no operation below a mode; it takes
+        as long as all else that the mode does.
+        """
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,
@@ -207,7 +215,7 @@ class Keep(_Mode):
             kept.clear()
 
     def _before(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        if func._schema.is_mutable:
+        if _is_mutable(func):
             self._forget(_changed(func, args, kwargs))
 
     def _costly(
@@ -233,6 +241,11 @@ class Keep(_Mode):
         for tensor in changed:
             for kept, buffer in self._places.values():
                 kept.forget(tensor, buffer)
+
+
+@functools.cache
+def _is_mutable(func: Operation) -> bool:
+    return bool(func._schema.is_mutable)  # type: ignore[attr-defined]
 
 
 def _changed(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:

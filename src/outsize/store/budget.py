@@ -5,14 +5,18 @@ Nothing here trusts an account of our own. Control groups of both versions are f
 root, because a nested group is held to the tightest limit above it.
 """
 
+import contextlib
 import os
 import resource
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 _UNLIMITED_BYTES = 2**60
 """A limit at or above this is none: version 1 writes a number near 2**63 for it."""
+
+_STATUS_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,23 @@ def _available_bytes(proc: Path) -> int:
 def resident_bytes(proc: Path = Path("/proc")) -> int:
     """Return what of this process is in memory now, shared libraries included."""
     return _status(proc, "VmRSS") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class ResidentBytes:
+    """Reads what `resident_bytes` returns again and again, with one system call each time."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+        self._status: int | None = None
+        with contextlib.suppress(OSError):
+            self._status = os.open(proc / "self/status", os.O_RDONLY)
+            weakref.finalize(self, os.close, self._status)
+
+    def read(self) -> int:
+        """Return what of this process is in memory now."""
+        text = b"" if self._status is None else os.pread(self._status, _STATUS_BYTES, 0)
+        words = text.partition(b"\nVmRSS:")[2].split(maxsplit=1)
+        return int(words[0]) * 1024 if words else resident_bytes(self._proc)
 
 
 def peak_resident_bytes(proc: Path = Path("/proc")) -> int:

@@ -23,7 +23,7 @@ from outsize.plan.layout import Layout
 from outsize.spec.machine import LayerCost
 from outsize.train.profiled import Profile
 
-_FORMAT = 1
+_FORMAT = 2
 _MOST_BYTES = 2**20
 
 

@@ -20,7 +20,7 @@ from outsize.runtime.events import Committed, Evaluated, OnEvent, StepFinished, 
 from outsize.runtime.executor import Executor
 from outsize.runtime.slots import Slots
 from outsize.store.arena import HostArena
-from outsize.store.budget import resident_bytes
+from outsize.store.budget import ResidentBytes
 from outsize.store.heap import trim_heap
 from outsize.store.journal import Journal
 from outsize.store.store import Store
@@ -93,6 +93,8 @@ class Trainer:
             kernels=self._kernels,
             on_commit=self._commit,
         )
+        self._resident = ResidentBytes()
+        self._trim_above_bytes = session.trim_above_bytes
         self._committed_s = time.monotonic()
         self.is_whole = True
         self.log = TrainLog()
@@ -159,7 +161,7 @@ class Trainer:
         """Give free pages back before an action where gaps have grown; looked at less often, the
         gaps of some large actions together once passed the slack.
         """
-        if resident_bytes() > self._session.trim_above_bytes:
+        if self._resident.read() > self._trim_above_bytes:
             trim_heap()
 
     def _under_way(self, done_steps: float) -> None:
@@ -190,7 +192,7 @@ class Trainer:
             step_s=self.log.step_s[-1],
             predicted_step_s=self._session.prediction.step_s,
             remaining_s=(self._num_steps - step) * self._typical_step_s(),
-            host_bytes=resident_bytes(),
+            host_bytes=self._resident.read(),
             budget_bytes=self._session.budget_bytes,
             bytes_read=bytes_read,
             bytes_written=bytes_written,

@@ -9,6 +9,7 @@ import pytest
 
 from outsize.store.budget import (
     HostLimits,
+    ResidentBytes,
     host_limits,
     peak_children_bytes,
     peak_resident_bytes,
@@ -205,6 +206,19 @@ def test_the_process_is_read_from_its_status(tmp_path):
     (tmp_path / "self/status").write_text("Name: x\nVmHWM:\t  2048 kB\nVmRSS:\t  1024 kB\n")
     assert resident_bytes(tmp_path) == 2**20
     assert peak_resident_bytes(tmp_path) == 2 * 2**20
+
+
+def test_the_status_is_read_again_and_again(tmp_path):
+    (tmp_path / "self").mkdir()
+    status = tmp_path / "self/status"
+    status.write_text("Name: VmRSS:\nVmRSS:\t  1024 kB\nThreads: 1\n")
+    resident = ResidentBytes(tmp_path)
+    assert resident.read() == resident.read() == 2**20
+    status.write_text("Name: VmRSS:\nVmRSS:\t  4096 kB\nThreads: 1\n")
+    assert resident.read() == 2**22
+    status.write_text("Name: x\n")
+    assert resident.read() > 2**20
+    assert ResidentBytes(tmp_path / "none").read() > 2**20
 
 
 def test_without_a_status_the_peak_stands_in(tmp_path):

@@ -175,7 +175,7 @@ _HUGE = 10**30
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format": 2},
+        {"format": 1},
         {"format": "1"},
         {"format": None},
         {"measured_at": "yesterday"},

@@ -1,0 +1,177 @@
+"""Where does the time of a step go? One run with every action timed, one step of it profiled.
+
+    python bench/step_profile.py smollm2-135m --memory 1GiB [--tokens-per-step 4096] [--steps 4]
+
+Times each kind of action in every step but the first and the last one, and profiles the last one:
+its time outside PyTorch's own operations and waits for the disk is what Python costs, the
+profiler's own cost included. Writes a table to bench/results.
+"""
+
+import argparse
+import datetime
+import json
+import statistics
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from outsize.cli.process import prepare_process
+from shapes import SHAPES
+
+prepare_process()
+
+from torch.autograd.profiler_util import FunctionEvent  # noqa: E402
+from torch.profiler import ProfilerActivity, profile  # noqa: E402
+
+from outsize.cli import main as outsize  # noqa: E402
+from outsize.plan.actions import Compute, Update, Work  # noqa: E402
+from outsize.plan.simulate import work_seconds  # noqa: E402
+from outsize.train.kernels import TrainKernels  # noqa: E402
+from outsize.train.trainer import Trainer  # noqa: E402
+
+HERE = Path(__file__).parent
+
+
+class Watch:
+    """Times every action and every wait of a run."""
+
+    def __init__(self, last_step: int) -> None:
+        self.last_step = last_step
+        self.steps: list[dict[str, float]] = []
+        self.idle: dict[str, float] = defaultdict(float)
+        self.python_share = 0.0
+        self._now: dict[str, float] = defaultdict(float)
+
+    def run(self, original, kernels, action: Work, views) -> None:
+        """Do one action."""
+        start_s = time.perf_counter()
+        original(kernels, action, views)
+        self._now[kind(action, kernels)] += time.perf_counter() - start_s
+
+    def step(self, original, trainer, step: int, actions) -> None:
+        """Do one step, profiled if it is the last one."""
+        if step == 1:  # the first step has no update
+            self._note_idle(trainer, actions)
+        self._now = defaultdict(float)
+        exposed_s = trainer._executor.exposed_io_s
+        start_s = time.perf_counter()
+        if step + 1 < self.last_step:
+            original(trainer, step, actions)
+        else:
+            with profile(activities=[ProfilerActivity.CPU]) as profiler:
+                original(trainer, step, actions)
+        step_s = time.perf_counter() - start_s
+        waited_s = trainer._executor.exposed_io_s - exposed_s
+        times = dict(self._now) | {"waiting for the disk": waited_s}
+        if step + 1 < self.last_step:
+            self.steps.append(times | {"all else": step_s - sum(times.values())})
+        else:
+            self._note_python(profiler, trainer.log.step_s[-1] - waited_s)
+
+    def _note_idle(self, trainer, actions) -> None:
+        """Note the times of the kinds of actions that were measured without transfers beside."""
+        session = trainer._session
+        for action in actions:
+            if isinstance(action, Work):
+                self.idle[kind(action, session.kernels)] += work_seconds(
+                    session.layout, action, session.machine, session.profile.costs
+                )
+
+    def _note_python(self, profiler: profile, computing_s: float) -> None:
+        own_us = sum(e.self_cpu_time_total for e in profiler.events() if not calls_python(e))
+        self.python_share = 1 - own_us / 1e6 / computing_s
+
+
+def calls_python(event: FunctionEvent) -> bool:
+    """Tell whether an operation was handed to a mode in Python (`ops/keep.py`), which runs it again
+    or returns a view of what was kept; its own time is then Python's.
+    """
+    return any(child.name in (event.name, "aten::as_strided") for child in event.cpu_children)
+
+
+def kind(action: Work, kernels: TrainKernels) -> str:
+    """What an action is called in the table."""
+    match action:
+        case Update():
+            return "optimizer"
+        case Compute(_, "gradient_norm", _):
+            return "gradient norm"
+        case Compute(0, phase, _):
+            return f"embedding, {phase}"
+        case Compute(layer, phase, _) if layer == kernels._head:
+            return f"head and loss, {phase}"
+        case Compute(_, phase, _):
+            return f"blocks, {phase}"
+
+
+def alone(watch: Watch, name: str) -> str:
+    """Seconds that the planner assumes."""
+    return f"{watch.idle[name]:.3f}" if name in watch.idle else "-"
+
+
+def main() -> None:
+    options = read_options()
+    watch = Watch(options.steps)
+    run, step = TrainKernels.run, Trainer._step
+    TrainKernels.run = lambda *inputs: watch.run(run, *inputs)
+    Trainer._step = lambda *inputs: watch.step(step, *inputs)
+    with TemporaryDirectory(dir=options.work) as folder:
+        model = Path(folder) / "model"
+        model.mkdir()
+        (model / "config.json").write_text(json.dumps(SHAPES[options.shape]))
+        code = outsize([
+            "train", str(model), "--data", "builtin:python-reference",
+            "--tokenizer", "smollm2-135m", "--memory", options.memory,
+            "--steps", str(options.steps), "--tokens-per-step", str(options.tokens_per_step),
+            "--max-seq-length", str(options.seq_length), "--max-grad-norm", "0",
+            "--commit-seconds", "1e6", "--output", f"{folder}/run", *options.train.split(),
+        ])  # fmt: skip
+    if code:
+        sys.exit(code)
+    report(options, watch)
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shape", choices=sorted(SHAPES))
+    parser.add_argument("--memory", default="1GiB")
+    parser.add_argument("--tokens-per-step", type=int, default=4096)
+    parser.add_argument("--seq-length", type=int, default=1024)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--train", default="", help="more options of `outsize train`")
+    parser.add_argument("--work", default=None)
+    return parser.parse_args()
+
+
+def report(options: argparse.Namespace, watch: Watch) -> None:
+    steps = watch.steps[1:]
+    names = {name: statistics.median(s.get(name, 0.0) for s in steps) for s in steps for name in s}
+    total_s = statistics.median(sum(step.values()) for step in steps)
+    lines = [
+        f"# {options.shape}: where the time of a step goes, {datetime.date.today()}",
+        "",
+        f"`python bench/step_profile.py {' '.join(sys.argv[1:])}`",
+        "",
+        f"Median of {len(steps)} steps: {total_s:.2f} s, "
+        f"{options.tokens_per_step / total_s:.0f} tokens/s.",
+        "",
+        "| | seconds a step | share | measured alone, before the run |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| {name} | {seconds:.3f} | {seconds / total_s:.1%} | {alone(watch, name)} |"
+            for name, seconds in sorted(names.items(), key=lambda item: -item[1])
+        ),
+        "",
+        "Outside PyTorch's operations and waits for the disk, in a profiled step and with the "
+        f"profiler's own cost: {watch.python_share:.1%} of it.",
+    ]
+    name = f"step-profile-{options.shape}-{options.tokens_per_step}-{options.memory}.md"
+    path = HERE / "results" / name
+    path.write_text("\n".join(lines) + "\n")
+    print(path.read_text())
+
+
+if __name__ == "__main__":
+    main()
