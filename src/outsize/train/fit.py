@@ -68,7 +68,11 @@ def span_elements(model: ModelSpec) -> int:
 
 
 def make_layouts(
-    options: TrainOptions, model: ModelSpec, chosen_span: int | None = None
+    options: TrainOptions,
+    model: ModelSpec,
+    *,
+    num_threads: int | None = None,
+    chosen_span: int | None = None,
 ) -> Iterator[Layout]:
     """Yield the regions of a step with each micro-batch that the options allow, the preferred one
     first; products are recomputed, unless the options say otherwise.
@@ -76,12 +80,13 @@ def make_layouts(
     Args:
         options: of the run.
         model: the model.
+        num_threads: compute threads, where the preferred micro-batch depends on them.
         chosen_span: elements of a span that a state file has already.
 
     Raises:
         UsageError: the options contradict the model.
     """
-    for workload in make_workload(options, model):
+    for workload in make_workload(options, model, num_threads):
         layout = Layout(
             model=model, workload=workload, span_elements=chosen_span or span_elements(model)
         )

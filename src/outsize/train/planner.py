@@ -52,7 +52,10 @@ class Planner:
         self._known = known
         self._machine = machine
         self._most_bytes = None if options.machine is None else machine.host.memory_bytes
-        self._layouts = tuple(make_layouts(options, known.spec, chosen_span))
+        num_threads = machine.host.num_cores
+        self._layouts = tuple(
+            make_layouts(options, known.spec, num_threads=num_threads, chosen_span=chosen_span)
+        )
 
     def choose(self, budget: TierBytes, other: Mapping[str, int]) -> tuple[Shape, Choice]:
         """Return the shape with the preferred micro-batch that fits, and its plan.

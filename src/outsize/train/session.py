@@ -98,7 +98,9 @@ def plan_session(
     optimizer = make_optimizer(options)
     fits = fits_on_disk(disk_bytes, evaluates=options.evaluates)
     refused: BudgetError | None = None
-    for layout in make_layouts(options, model.spec, chosen_span):
+    num_threads = machine.host.num_cores
+    layouts = make_layouts(options, model.spec, num_threads=num_threads, chosen_span=chosen_span)
+    for layout in layouts:
         try:
             refuse_hopeless(layout, options, budget_bytes)
         except BudgetError as error:

@@ -10,6 +10,12 @@ _MICRO_BATCH_TOKENS = 1024
 rate.
 """
 
+_MOST_BALANCED_TOKENS = 4096
+_MOST_IDLE = 0.05
+"""Attention's backward runs each head of each row on one thread. Where that leaves more than a
+twentieth of the threads' time idle, a micro-batch may have this many tokens to share it evenly.
+"""
+
 MOST_PASSES = 4096
 """Passes of a micro-batch through a layer that one step may have; forward and backward are one.
 
@@ -18,11 +24,13 @@ each pair (`plan/memory.py`); twice as many take four times as long.
 """
 
 
-def make_workload(options: TrainOptions, model: ModelSpec) -> tuple[TrainWorkload, ...]:
+def make_workload(
+    options: TrainOptions, model: ModelSpec, num_threads: int | None = None
+) -> tuple[TrainWorkload, ...]:
     """Return the train step that the options describe, with each micro-batch that may be chosen:
     the one that the options name, or about 1024 tokens first (more where a step would have more
-    than `MOST_PASSES`) and then ever smaller ones; the smallest one first where the objective is
-    memory.
+    than `MOST_PASSES`, or where attention would leave some of the `num_threads` idle) and then ever
+    smaller ones; the smallest one first where the objective is memory.
 
     Raises:
         UsageError: the row is longer than the model allows, the numbers do not divide, or a plan of
@@ -55,11 +63,14 @@ def make_workload(options: TrainOptions, model: ModelSpec) -> tuple[TrainWorkloa
             clip=options.max_grad_norm > 0,
             packed_attention=options.packed_attention,
         )
-        for count in _micro_batches(options, rows, len(model.layers))
+        for count in _micro_batches(options, rows, model, num_threads)
     )
 
 
-def _micro_batches(options: TrainOptions, rows: int, num_layers: int) -> tuple[int, ...]:
+def _micro_batches(
+    options: TrainOptions, rows: int, model: ModelSpec, num_threads: int | None
+) -> tuple[int, ...]:
+    num_layers = len(model.layers)
     most = MOST_PASSES // num_layers
     if not most:
         raise UsageError(
@@ -78,5 +89,24 @@ def _micro_batches(options: TrainOptions, rows: int, num_layers: int) -> tuple[i
     if asked is not None:
         return (asked,)
     usual = max(allowed[0], _MICRO_BATCH_TOKENS // options.max_seq_length)
+    if num_threads is not None:
+        usual = _balanced(allowed, usual, options.max_seq_length, model, num_threads)
     counts = tuple(count for count in allowed if count <= usual)
     return counts if options.objective == "memory" else counts[::-1]
+
+
+def _balanced(
+    allowed: list[int], usual: int, seq_length: int, model: ModelSpec, num_threads: int
+) -> int:
+    """Return the least number of rows, from the usual one on, whose heads keep all threads busy, or
+    the one that keeps them the most busy.
+    """
+
+    def busy(count: int) -> float:
+        parts = count * model.attention_heads
+        return parts / (num_threads * -(-parts // num_threads)) if parts else 1.0
+
+    enough = max(count for count in allowed if count <= usual)
+    most = max(enough, _MOST_BALANCED_TOKENS // seq_length)
+    counts = [count for count in allowed if enough <= count <= most]
+    return next((n for n in counts if busy(n) >= 1 - _MOST_IDLE), max(counts, key=busy))

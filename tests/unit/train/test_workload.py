@@ -56,6 +56,35 @@ def test_smaller_micro_batches_come_after_the_preferred_one():
     assert rows == [6, 4, 3, 2, 1]
 
 
+@pytest.mark.parametrize(
+    ("heads", "num_threads", "length", "rows"),
+    [
+        (9, 2, 1024, 2),  # 5 heads on one of them and 4 on the other
+        (9, 2, 512, 2),
+        (9, 2, 2048, 2),
+        (9, 2, 4096, 1),  # no room for two rows
+        (8, 2, 1024, 1),
+        (9, 3, 1024, 1),
+        (9, 1, 1024, 1),
+        (9, 8, 1024, 4),  # 36 heads leave a tenth of 8 threads idle, 72 have no room
+        (15, 16, 1024, 1),
+        (16, 16, 1024, 1),
+        (32, 64, 1024, 2),
+        (41, 2, 1024, 1),  # 20 or 21 heads: one thread is idle for less than a twentieth
+        (0, 2, 1024, 1),
+        (9, None, 1024, 1),
+    ],
+)
+def test_all_threads_share_the_heads_evenly(heads, num_threads, length, rows):
+    options = make_options(tokens_per_step=8192, max_seq_length=length)
+    model = replace(MODEL, attention_heads=heads)
+    found = make_workload(options, model, num_threads)
+    assert found[0].micro_batch_rows == rows
+    assert found[-1].micro_batch_rows == 1
+    asked = replace(options, micro_batch_size=1)
+    assert make_workload(asked, model, num_threads)[0].micro_batch_rows == 1
+
+
 def refusal(options: TrainOptions, max_positions: int | None = None) -> str:
     with pytest.raises(UsageError) as caught:
         make_workload(options, replace(MODEL, max_positions=max_positions))
