@@ -112,7 +112,7 @@ def test_large_models_have_large_spans(millions, span):
 
 
 def test_micro_batches_and_a_span_that_is_there_already():
-    layouts = tuple(make_layouts(make_options(), MODEL, 512))
+    layouts = tuple(make_layouts(make_options(), MODEL, chosen_span=512))
     assert [one.workload.micro_batch_rows for one in layouts] == [8, 4, 2, 1]
     assert {one.span_elements for one in layouts} == {512}
     assert isinstance(candidate(LAYOUT, make_profile(LAYOUT), make_options()), Candidate)

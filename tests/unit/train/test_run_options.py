@@ -63,7 +63,7 @@ def test_the_micro_batch_and_the_span_are_those_of_the_run(run: Path) -> None:
     assert span_of_run(run) == SPAN
     merged = merged_options(run, asked(run))
     assert (merged.micro_batch_size, merged.model, merged.tokens_per_step) == (2, "my-model", 512)
-    (layout,) = make_layouts(merged, MODEL, span_of_run(run))
+    (layout,) = make_layouts(merged, MODEL, chosen_span=span_of_run(run))
     assert (layout.workload.micro_batch_rows, layout.span_elements) == (2, SPAN)
     free = replace(merged, micro_batch_size=None)
     assert [one.workload.micro_batch_rows for one in make_layouts(free, MODEL)] == [8, 4, 2, 1]
