@@ -1,6 +1,6 @@
 """Plain PyTorch, everything in memory, at its best: the side that streaming is compared with.
 
-    python bench/plain_step.py FOLDER ROWS STEPS MICRO_BATCH
+    python bench/plain_step.py FOLDER ROWS STEPS MICRO_BATCH TOKENS_PER_STEP [compile]
 
 Pure bf16 weights, fused AdamW, no recompute, no clipping, Transformers' own loss. FOLDER holds the
 config, ROWS the prepared data. The last line on stdout is JSON.
@@ -19,8 +19,6 @@ from outsize.store.budget import peak_resident_bytes
 from outsize.train.data.rows import PackedRows
 from outsize.train.data.sampler import StepSampler
 
-TOKENS_PER_STEP = 4096
-
 
 def main() -> None:
     folder, data, steps, micro = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -28,7 +26,8 @@ def main() -> None:
     torch.manual_seed(0)
     model = plain_model(folder, torch.bfloat16)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    tokens = int(sys.argv[5]) if len(sys.argv) > 5 else TOKENS_PER_STEP
+    run = torch.compile(model) if sys.argv[6:] == ["compile"] else model
+    tokens = int(sys.argv[5])
     per_step = tokens // rows.seq_length
     sampler = StepSampler(rows.num_rows, per_step, 42)
     times = []
@@ -37,7 +36,7 @@ def main() -> None:
         indices = sampler.rows(step)
         for first in range(0, per_step, micro):
             batch = rows.read(indices[first : first + micro])
-            logits = model(
+            logits = run(
                 input_ids=torch.from_numpy(batch.input_ids),
                 position_ids=torch.from_numpy(batch.position_ids),
                 use_cache=False,
@@ -50,7 +49,9 @@ def main() -> None:
         optimizer.zero_grad(set_to_none=True)
         times.append(time.perf_counter() - start_s)
         print(
-            f"  plain step {step + 1}: {times[-1]:.2f} s, loss {loss.item():.3f}", file=sys.stderr
+            f"  plain step {step + 1}: {times[-1]:.2f} s, loss {loss.item():.3f}",
+            file=sys.stderr,
+            flush=True,
         )
     step_s = statistics.median(times[1:])
     result = {

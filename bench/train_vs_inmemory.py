@@ -1,12 +1,13 @@
 """Is streamed training as fast as training in memory? Both in turn, A B A B, in one run.
 
-    python bench/train_vs_inmemory.py smollm2-135m --memory 1GiB [--rounds 3] [--steps 4]
+    python bench/train_vs_inmemory.py smollm2-135m --memory 1GiB [--rounds 6]
 
-Builds random weights of a shape, then runs plain PyTorch at its best (allocator tuned, huge pages),
-the peers that `--peer` names, and `outsize train` inside a memory control group of the budget's
-size, in turn, each in its own process, on the same rows, without clipping. Writes a table to
-bench/results. Needs root for the control group; without it the budget is Outsize's own. The share
-of the matrix rate needs a profile (`outsize probe`).
+Builds random weights of a shape, then runs plain PyTorch at its best (allocator tuned; with
+`--huge-pages` and `--compile` in these variants too), the peers that `--peer` names, and
+`outsize train` inside a memory control group of the budget's size, each in its own process, on the
+same rows, without clipping. They take turns step by step (`turns.py`), so all of them are in memory
+at once. Writes a table to bench/results. Needs root for the control group; without it the budget is
+Outsize's own. The share of the matrix rate needs a profile (`outsize probe`).
 """
 
 import argparse
@@ -14,9 +15,7 @@ import datetime
 import json
 import os
 import platform
-import shutil
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ from outsize.quantities import format_bytes
 from outsize.train.data.child import prepare_in_child
 from outsize.train.data.options import DataOptions
 from shapes import SHAPES
+from turns import Runner
 
 HERE = Path(__file__).parent
 TUNED = {
@@ -45,6 +45,7 @@ DEEPSPEED = {
     "MASTER_ADDR": "127.0.0.1",
     "MASTER_PORT": "29517",
 }
+WARM_UP_STEPS = 2
 HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
@@ -62,8 +63,8 @@ def main() -> None:
             )
         )
         share = matrix_share(options, work / "model" / "config.json")
-        runs = run_all(options, work)
-    report(options, runs, share)
+        seconds, results = run_all(options, work)
+    report(options, seconds, results, share)
 
 
 def read_options() -> argparse.Namespace:
@@ -73,13 +74,13 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--tokens-per-step", type=int, default=4096)
     parser.add_argument("--seq-length", type=int, default=1024)
     parser.add_argument("--plain-micro-batch", type=int, nargs="+", default=[4, 1])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument(
         "--peer", nargs="*", default=[], choices=["deepspeed-cpu", "deepspeed-nvme"]
     )
     parser.add_argument("--peer-micro-batch", type=int, default=2)
-    parser.add_argument("--without-huge-pages", action="store_true")
+    parser.add_argument("--huge-pages", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--train", default="", help="more options of `outsize train`")
     parser.add_argument("--work", default=None)
     return parser.parse_args()
@@ -92,16 +93,25 @@ def make_model(shape: str, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(SHAPES[shape]))
 
 
-def run_all(options: argparse.Namespace, work: Path) -> dict[str, list[dict]]:
+def run_all(
+    options: argparse.Namespace, work: Path
+) -> tuple[dict[str, list[float]], dict[str, dict]]:
+    """Return the seconds of every step of every side, and what each side printed at its end."""
     sides = all_sides(options, work)
-    runs: dict[str, list[dict]] = {name: [] for name in sides}
-    for number in range(options.rounds):
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    runners: list[Runner] = []
+    try:
         for name, (command, environment) in sides.items():
-            print(f"round {number + 1}: {name}", file=sys.stderr)
-            for folder in ("run", "nvme"):
-                shutil.rmtree(work / folder, ignore_errors=True)
-            runs[name].append(run(command, environment))
-    return runs
+            runners.append(Runner(name, command, environment))
+            for _ in range(WARM_UP_STEPS):
+                runners[-1].step()
+        for _ in range(options.rounds):
+            for runner in runners:
+                seconds[runner.name].append(runner.step())
+        return seconds, {runner.name: runner.finish() for runner in runners}
+    finally:
+        for runner in runners:
+            runner.kill()
 
 
 def all_sides(
@@ -113,8 +123,10 @@ def all_sides(
         command = step_command(options, work, "plain_step.py", micro)
         name = f"plain PyTorch, micro-batch {micro}, allocator tuned"
         sides[name] = (command, TUNED)
-        if not options.without_huge_pages:
+        if options.huge_pages:
             sides[f"{name}, huge pages"] = (command, TUNED | HUGE)
+        if options.compile:
+            sides[f"{name}, torch.compile"] = ([*command, "compile"], TUNED)
     for peer in options.peer:
         offload = "cpu" if peer == "deepspeed-cpu" else f"nvme:{work / 'nvme'}"
         command = step_command(options, work, "deepspeed_step.py", options.peer_micro_batch)
@@ -127,7 +139,7 @@ def all_sides(
 def step_command(options: argparse.Namespace, work: Path, script: str, micro: int) -> list[str]:
     return [
         sys.executable, str(HERE / script), str(work / "model"), str(work / "data"),
-        str(options.steps), str(micro), str(options.tokens_per_step),
+        str(WARM_UP_STEPS + options.rounds), str(micro), str(options.tokens_per_step),
     ]  # fmt: skip
 
 
@@ -135,7 +147,7 @@ def outsize_command(options: argparse.Namespace, work: Path) -> list[str]:
     train = [
         sys.executable, "-m", "outsize", "train", str(work / "model" / "config.json"),
         "--tokenizer", str(work / "model"), "--data", "builtin:python-reference",
-        "--memory", options.memory, "--steps", str(options.steps),
+        "--memory", options.memory, "--steps", str(WARM_UP_STEPS + options.rounds),
         "--tokens-per-step", str(options.tokens_per_step),
         "--max-seq-length", str(options.seq_length), "--max-grad-norm", "0",
         "--output", str(work / "run"), *options.train.split(),
@@ -145,40 +157,37 @@ def outsize_command(options: argparse.Namespace, work: Path) -> list[str]:
     return train
 
 
-def run(command: list[str], environment: dict[str, str]) -> dict:
-    done = subprocess.run(
-        command, env=os.environ | environment, stdout=subprocess.PIPE, check=True, text=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def report(
-    options: argparse.Namespace, runs: dict[str, list[dict]], share: Callable[[float], str]
+    options: argparse.Namespace,
+    seconds: dict[str, list[float]],
+    results: dict[str, dict],
+    share: Callable[[float], str],
 ) -> None:
-    rows = []
-    for name, results in runs.items():
-        speeds = [speed(options, r) for r in results]
-        rows.append((name, statistics.median(speeds), min(speeds), max(speeds), results))
-    best = max(median for name, median, *_ in rows if name.startswith("plain"))
+    medians = {name: statistics.median(found) for name, found in seconds.items()}
+    best = min((name for name in medians if name.startswith("plain")), key=medians.__getitem__)
     lines = [
         f"# {options.shape}: streamed against in memory, {datetime.date.today()}",
         "",
         f"`python bench/train_vs_inmemory.py {' '.join(sys.argv[1:])}`",
         "",
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-        f"{options.rounds} rounds in turn, {options.steps} steps each, "
-        f"{options.tokens_per_step} tokens a step.",
+        f"{options.rounds} steps each, in turn, {options.tokens_per_step} tokens a step. The "
+        "ratio is the median of the steps' ratios to the best plain run's step of the same round.",
         "",
         "| run | tokens/s, median (least to most) | against the best plain | of the matrix rate "
         "| peak |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for name, median, least, most, results in rows:
+    tokens = options.tokens_per_step
+    for name, found in seconds.items():
+        ratios = [plain / own for plain, own in zip(seconds[best], found, strict=True)]
+        rate = tokens / medians[name]
         lines.append(
-            f"| {name} | {median:.0f} ({least:.0f} to {most:.0f}) | {median / best:.2f} | "
-            f"{share(median)} | {format_bytes(max(map(peak_bytes, results)))} |"
+            f"| {name} | {rate:.0f} ({tokens / max(found):.0f} to {tokens / min(found):.0f}) | "
+            f"{statistics.median(ratios):.2f} | {share(rate)} | "
+            f"{format_bytes(peak_bytes(results[name]))} |"
         )
-    lines += details(rows[-1][-1])
+    lines += details([*results.values()][-1])
     name = f"train-vs-inmemory-{options.shape}-{options.tokens_per_step}-{options.memory}.md"
     path = HERE / "results" / name
     path.write_text("\n".join(lines) + "\n")
@@ -209,26 +218,19 @@ def matrix_share(options: argparse.Namespace, config: Path) -> Callable[[float],
     return lambda tokens_per_s: f"{per_token * tokens_per_s / best:.0%}"
 
 
-def details(results: list[dict]) -> list[str]:
-    last = results[-1]
+def details(result: dict) -> list[str]:
     gib = 2**30
     return [
         "",
-        "Outsize, last round: predicted peak "
-        f"{format_bytes(last['predicted_peak_bytes']['host'])}, "
-        f"measured {format_bytes(last['measured_peak_bytes']['host'])}; "
-        f"predicted step {last['predicted_step_s']:.2f} s, "
-        f"measured {last['measured_step_s']:.2f} s; "
-        f"exposed I/O {last['exposed_io_s']:.2f} s a step; "
-        f"{last['bytes_read'] / last['steps'] / gib:.2f} GiB read and "
-        f"{last['bytes_written'] / last['steps'] / gib:.2f} GiB written a step, the first state "
-        "included.",
+        "Outsize: predicted peak "
+        f"{format_bytes(result['predicted_peak_bytes']['host'])}, "
+        f"measured {format_bytes(result['measured_peak_bytes']['host'])}; "
+        f"predicted step {result['predicted_step_s']:.2f} s, of it "
+        f"{result['predicted_exposed_io_s']:.2f} s waiting for the disk; "
+        f"{result['bytes_read'] / result['steps'] / gib:.2f} GiB read and "
+        f"{result['bytes_written'] / result['steps'] / gib:.2f} GiB written a step, the first "
+        "state included.",
     ]
-
-
-def speed(options: argparse.Namespace, result: dict) -> float:
-    step_s = result["step_s"] if "step_s" in result else result["measured_step_s"]
-    return options.tokens_per_step / step_s
 
 
 def peak_bytes(result: dict) -> int:

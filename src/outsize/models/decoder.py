@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers.cache_utils import Cache, DynamicCache
 
+from outsize.models import masked_attention as attention
 from outsize.models.describe import describe_layer, with_signatures
 from outsize.models.initialise import initialise_tensor
 from outsize.models.layered import Batch, Context, LayerCall, local_names
@@ -84,7 +85,7 @@ class Decoder:
         tables = {n: zero.expand(p.shape) for n, p in skeleton.base.named_parameters()}
         with torch.no_grad():
             _, calls = self._walk(tables, hidden, batch.position_ids, cache)
-        if skeleton.causal.config._attn_implementation == "sdpa":
+        if skeleton.causal.config._attn_implementation == attention.NAME:
             calls = _with_additive_masks(calls, self.dtype)
         return Context(calls=calls)
 
@@ -208,8 +209,7 @@ def _with_additive_masks(calls: Sequence[LayerCall], dtype: torch.dtype) -> tupl
         if not isinstance(value, Tensor) or value.dtype != torch.bool or value.dim() != 4:
             return value
         if id(value) not in made:
-            zeros = torch.zeros_like(value, dtype=dtype)
-            made[id(value)] = zeros.masked_fill_(value.logical_not(), -torch.inf)
+            made[id(value)] = attention.additive_mask(value, dtype)
         return made[id(value)]
 
     return tuple(

@@ -17,6 +17,7 @@ from transformers.modeling_utils import PreTrainedModel
 from outsize.errors import ModelError
 from outsize.formats.model_spec import spec_from_config
 from outsize.formats.shapes.lookup import find_family, refuse_unsupported
+from outsize.models import split_attention
 from outsize.models.architectures import ARCHITECTURES, Architecture
 from outsize.models.decoder import Decoder
 from outsize.models.skeleton import build_module, build_skeleton
@@ -76,7 +77,8 @@ def plain_model(
     Cost: all weights in `dtype`.
     """
     architecture, config = read_config(source)
-    return build_module(architecture, config, dtype, packed_attention)
+    attention = split_attention.NAME if packed_attention == "split" else "sdpa"
+    return build_module(architecture, config, dtype, attention)
 
 
 def read_config(source: Source) -> tuple[Architecture, PreTrainedConfig]:

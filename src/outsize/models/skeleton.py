@@ -8,6 +8,7 @@ architecture's own maths around the blocks, which `decoder.py` runs as it is.
 """
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 from transformers.modeling_utils import PreTrainedModel
 
 from outsize.errors import ModelError
-from outsize.models import split_attention
+from outsize.models import masked_attention, split_attention
 from outsize.models.architectures import Architecture
 from outsize.models.layered import LayerCall
 from outsize.values import PackedAttention
@@ -60,6 +61,12 @@ class Skeleton:
     recorder: list[LayerCall]
 
 
+_FUSED: Mapping[PackedAttention, str] = {
+    "masked": masked_attention.NAME,
+    "split": split_attention.NAME,
+}
+
+
 def build_skeleton(
     architecture: Architecture,
     config: Any,
@@ -71,7 +78,7 @@ def build_skeleton(
     Cost: no weights; the computed buffers, a few KiB.
     """
     with torch.device("meta"):
-        causal = build_module(architecture, config, dtype, packed_attention)
+        causal = build_module(architecture, config, dtype, _FUSED[packed_attention])
     _make_buffers_real(causal)
     base_name = causal.base_model_prefix
     base = causal.get_submodule(base_name)
@@ -80,7 +87,7 @@ def build_skeleton(
     projection_name = next(name for name, m in causal.named_modules() if m is projection)
     blocks, norm = base.get_submodule(architecture.blocks), base.get_submodule(architecture.norm)
     recorder: list[LayerCall] = []
-    is_fused = causal.config._attn_implementation in ("sdpa", split_attention.NAME)
+    is_fused = causal.config._attn_implementation in _FUSED.values()
     heads = causal.config.num_attention_heads
     head_size = getattr(causal.config, "head_dim", None) or causal.config.hidden_size // heads
     base.set_submodule(architecture.blocks, nn.ModuleList(_Recorder(recorder) for _ in blocks))
@@ -108,19 +115,24 @@ def build_module(
     architecture: Architecture,
     config: Any,
     dtype: torch.dtype,
-    packed_attention: PackedAttention = "masked",
+    attention: str,
 ) -> PreTrainedModel:
     """Build Transformers' model on the current device as `from_pretrained` would, without dropout.
+
+    Args:
+        architecture: of the model.
+        config: its sizes.
+        dtype: of its weights.
+        attention: name of a fused attention; a model that has none of its own takes the eager one.
 
     Raises:
         ModelError: the model's constructor does not accept the configuration's sizes.
     """
     model_class = architecture.model_class()
     own_config = copy.deepcopy(config)
-    fused = split_attention.NAME if packed_attention == "split" else "sdpa"
-    attention = fused if model_class._supports_sdpa else "eager"
+    name = attention if model_class._supports_sdpa else "eager"
     try:
-        model = model_class._from_config(own_config, dtype=dtype, attn_implementation=attention)
+        model = model_class._from_config(own_config, dtype=dtype, attn_implementation=name)
     except (ValueError, TypeError, KeyError, ArithmeticError, AssertionError) as error:
         raise ModelError(
             f"Transformers cannot build {architecture.name} from this configuration: {error}"
