@@ -1,13 +1,14 @@
 """From `argv` to an exit code: find the verb, read its options, run it, print one JSON object.
 
 Exit codes: 0 done, 1 a bug of ours (or `verify` found a difference), 2 a mistake in the request,
-130 interrupted.
+130 interrupted, 141 nobody reads our output any more.
 """
 
 import contextlib
 import json
 import math
 import os
+import select
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,7 @@ VERBS = {
 }
 
 _JSON_ONLY = "--json"
+_NOBODY_READS = 141  # what a shell says of a process that ended by SIGPIPE
 
 _BUG = (
     "This is a bug of Outsize, not a mistake of yours. Nothing that was committed is lost.\n"
@@ -65,18 +67,46 @@ def _no_human_lines() -> Iterator[None]:
 
 def _main(arguments: list[str]) -> int:
     try:
-        outcome = _run(arguments)
+        outcome = _outcome(arguments)
+        if outcome is not None:
+            print(json.dumps(_finite(outcome.json), allow_nan=False))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        _print_nowhere()
+        return _NOBODY_READS
+    return 0 if outcome is None else outcome.exit_code
+
+
+def _outcome(arguments: list[str]) -> Outcome | None:
+    try:
+        return _run(arguments)
     except OutsizeError as error:
-        outcome = _refused(error)
+        return _refused(error)
     except KeyboardInterrupt:
-        outcome = _failed("interrupted", "Interrupted; what was committed before is kept.", 130)
+        return _failed("interrupted", "Interrupted; what was committed before is kept.", 130)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            raise
         traceback.print_exc()
-        outcome = _failed("bug", f"{type(error).__name__}: {error}\n{_BUG}", 1)
-    if outcome is None:
-        return 0
-    print(json.dumps(_finite(outcome.json), allow_nan=False), flush=True)
-    return outcome.exit_code
+        return _failed("bug", f"{type(error).__name__}: {error}\n{_BUG}", 1)
+
+
+def _nobody_reads() -> bool:
+    """Tell whether the other end of our output is gone, as after `outsize --help | head -1`."""
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, select.POLLERR)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _print_nowhere() -> None:
+    """Let what is still in a buffer vanish when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def _finite(value: object) -> object:

@@ -303,3 +303,15 @@ def test_help_and_version_are_text(capsys: Captured) -> None:
     assert "outsize plan train MODEL [options]" in capsys.readouterr().out
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("outsize 0")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["plan", "train", "m"]])
+def test_output_that_nobody_reads_is_no_bug(words) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "outsize", *words]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.returncode == 141
+    assert "bug" not in done.stderr
+    assert "Traceback" not in done.stderr
