@@ -10,7 +10,6 @@ profiler's own cost included. Writes a table to bench/results.
 import argparse
 import datetime
 import json
-import statistics
 import sys
 import time
 from collections import defaultdict
@@ -146,15 +145,15 @@ def read_options() -> argparse.Namespace:
 
 
 def report(options: argparse.Namespace, watch: Watch) -> None:
-    steps = watch.steps[1:]
-    names = {name: statistics.median(s.get(name, 0.0) for s in steps) for s in steps for name in s}
-    total_s = statistics.median(sum(step.values()) for step in steps)
+    steps = sorted(watch.steps[1:], key=lambda step: sum(step.values()))
+    names = steps[len(steps) // 2]
+    total_s = sum(names.values())
     lines = [
         f"# {options.shape}: where the time of a step goes, {datetime.date.today()}",
         "",
         f"`python bench/step_profile.py {' '.join(sys.argv[1:])}`",
         "",
-        f"Median of {len(steps)} steps: {total_s:.2f} s, "
+        f"The median of {len(steps)} steps: {total_s:.2f} s, "
         f"{options.tokens_per_step / total_s:.0f} tokens/s.",
         "",
         "| | seconds a step | share | measured alone, before the run |",

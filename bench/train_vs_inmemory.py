@@ -46,6 +46,8 @@ DEEPSPEED = {
     "MASTER_PORT": "29517",
 }
 WARM_UP_STEPS = 2
+COMMIT_SECONDS = 60
+"""Of Outsize's own clock, which goes on while the others compute."""
 HUGE = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
@@ -132,7 +134,7 @@ def all_sides(
         command = step_command(options, work, "deepspeed_step.py", options.peer_micro_batch)
         name = f"DeepSpeed ZeRO-3, optimizer on {offload.partition(':')[0]}, allocator tuned"
         sides[name] = ([*command, offload], TUNED | DEEPSPEED)
-    sides[f"outsize, {options.memory}"] = (outsize_command(options, work), {})
+    sides[f"outsize, {options.memory}"] = (outsize_command(options, work, len(sides) + 1), {})
     return sides
 
 
@@ -143,13 +145,14 @@ def step_command(options: argparse.Namespace, work: Path, script: str, micro: in
     ]  # fmt: skip
 
 
-def outsize_command(options: argparse.Namespace, work: Path) -> list[str]:
+def outsize_command(options: argparse.Namespace, work: Path, num_sides: int) -> list[str]:
     train = [
         sys.executable, "-m", "outsize", "train", str(work / "model" / "config.json"),
         "--tokenizer", str(work / "model"), "--data", "builtin:python-reference",
         "--memory", options.memory, "--steps", str(WARM_UP_STEPS + options.rounds),
         "--tokens-per-step", str(options.tokens_per_step),
         "--max-seq-length", str(options.seq_length), "--max-grad-norm", "0",
+        "--commit-seconds", str(COMMIT_SECONDS * num_sides),
         "--output", str(work / "run"), *options.train.split(),
     ]  # fmt: skip
     if os.geteuid() == 0 and Path("/sys/fs/cgroup/memory").is_dir():

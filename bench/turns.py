@@ -14,7 +14,7 @@ import time
 from queue import SimpleQueue
 from threading import Thread
 
-_STEP_DONE = re.compile(r"\bstep +\d+[/:]")
+_STEP_DONE = re.compile(r" *(plain |deepspeed )?step +\d+[/:]")
 _END = ""
 
 
@@ -45,7 +45,7 @@ class Runner:
         self._signal(signal.SIGCONT)
         start_s = time.perf_counter()
         while (line := self._lines.get()) != _END:
-            if _STEP_DONE.search(line):
+            if _STEP_DONE.match(line):
                 seconds = time.perf_counter() - start_s
                 self._signal(signal.SIGSTOP)
                 return seconds

@@ -22,7 +22,7 @@ def tight_bytes(files, tmp_path_factory) -> int:
     return least_budget_bytes(files, tmp_path_factory.mktemp("tight") / "run")
 
 
-def least_budget_bytes(files: tuple[Path, Path], output: Path) -> int:
+def least_budget_bytes(files: tuple[Path, Path], output: Path, length: int = 256) -> int:
     """The smallest budget that a refusal recommends.
 
     Libraries take more or less memory with what the page cache holds of them, so no fixed number
@@ -30,8 +30,8 @@ def least_budget_bytes(files: tuple[Path, Path], output: Path) -> int:
     """
     model, data = files
     code, refused = outsize(
-        "train", model, "--data", data, "--max-seq-length", 256, "--tokens-per-step", 1024,
-        "--steps", 1, "--memory", "420MiB", "--output", output,
+        "train", model, "--data", data, "--max-seq-length", length,
+        "--tokens-per-step", 4 * length, "--steps", 1, "--memory", "420MiB", "--output", output,
     )  # fmt: skip
     assert code == 2
     return int(refused["error"]["needed_bytes"]) + 24 * MIB
@@ -69,6 +69,19 @@ def test_a_run_stays_inside_its_prediction(files, tmp_path, tight_bytes, more_by
     memory = tight_bytes + more_bytes
     result = train(files, tmp_path / "run", "--memory", memory, "--dtype", dtype)
     check_budget(result)
+
+
+def test_a_larger_micro_batch_is_not_measured_where_it_may_not_fit(files, tmp_path):
+    """With 9 heads two threads would share two rows more evenly than one; the smallest budget has
+    no room for them.
+    """
+    model = write_model(
+        tmp_path / "model", hidden_size=576, num_attention_heads=9, num_key_value_heads=3
+    )
+    odd = model, files[1]
+    memory = least_budget_bytes(odd, tmp_path / "refused", 1024)
+    check_budget(train(odd, tmp_path / "run", "--max-seq-length", 1024,
+                       "--tokens-per-step", 4096, "--memory", memory))  # fmt: skip
 
 
 def test_fresh_weights_are_drawn_inside_the_prediction(files, tmp_path):

@@ -33,8 +33,8 @@ from outsize.train.data.rows import PackedRows
 from outsize.train.evaluate import Evaluator
 from outsize.train.import_weights import import_state
 from outsize.train.kernels import TrainKernels
+from outsize.train.measurable import largest_action_bytes
 from outsize.train.options import TrainOptions
-from outsize.train.profile import largest_action_bytes
 from outsize.train.profiled import Profile
 from outsize.train.session import Session
 from outsize.train.state_file import all_extents, durable_regions, plan_lists

@@ -70,7 +70,8 @@ def _main(arguments: list[str]) -> int:
         outcome = _outcome(arguments)
         if outcome is not None:
             print(json.dumps(_finite(outcome.json), allow_nan=False))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it was closed before we began
+            sys.stdout.flush()
     except BrokenPipeError:
         if not _nobody_reads():
             raise
@@ -96,16 +97,18 @@ def _outcome(arguments: list[str]) -> Outcome | None:
 def _nobody_reads() -> bool:
     """Tell whether the other end of our output is gone, as after `outsize --help | head -1`."""
     poll = select.poll()
-    for number in (1, 2):
-        poll.register(number, select.POLLERR)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            poll.register(stream, select.POLLERR)
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _print_nowhere() -> None:
     """Let what is still in a buffer vanish when the interpreter ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 

@@ -152,13 +152,6 @@ class _Mode(TorchDispatchMode):
         self._num_bytes = weights.numel()
         self._numbers: Counter[_Call] = Counter()
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Leave out a guard against `torch.compile`, which runs no operation below a mode; it takes
-        as long as all else that the mode does.
-        """
-        return False
-
     def __torch_dispatch__(
         self,
         func: Any,

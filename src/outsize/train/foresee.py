@@ -110,6 +110,8 @@ def _machine(options: PlanOptions, on_event: OnEvent) -> MachineProfile:
         machine = replace(found, accelerator=None)  # a run does not use one
     else:
         machine = find_machine(options.machine)
+        if options.threads is not None:
+            machine = replace(machine, host=machine.host.on_cores(options.threads))
     if options.endurance_bytes is None:
         return machine
     return replace(machine, disk=replace(machine.disk, endurance_bytes=options.endurance_bytes))

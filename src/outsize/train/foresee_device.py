@@ -216,8 +216,8 @@ class _Planner:
 
 
 def _layouts(options: PlanOptions, known: KnownModel) -> Iterator[Layout]:
-    """Yield the shapes to try, the preferred one first: a micro-batch as on a CPU and a large one,
-    with products kept and recomputed.
+    """Yield the shapes to try, the preferred one first: a micro-batch of about 1024 tokens and a
+    large one, with products kept and recomputed.
     """
     usual = make_workload(options, known.spec)
     workloads = [usual[0]]

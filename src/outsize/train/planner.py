@@ -17,6 +17,7 @@ from outsize.train.budgets import LEAST_HOST_BYTES
 from outsize.train.describe import frontier_point
 from outsize.train.fit import candidate, fits_on_disk, make_layouts, rates
 from outsize.train.kept_profiles import kept_profile
+from outsize.train.measurable import surely_measurable
 from outsize.train.options import PlanOptions, TrainOptions
 from outsize.train.plan_result import FrontierPoint
 from outsize.train.profiled import Profile, expected_profile
@@ -52,7 +53,7 @@ class Planner:
         self._known = known
         self._machine = machine
         self._most_bytes = None if options.machine is None else machine.host.memory_bytes
-        num_threads = machine.host.num_cores
+        num_threads = options.threads or machine.host.num_cores
         self._layouts = tuple(
             make_layouts(options, known.spec, num_threads=num_threads, chosen_span=chosen_span)
         )
@@ -135,7 +136,12 @@ class Planner:
         """
         fits = fits_on_disk(disk_bytes, evaluates=self._options.evaluates)
         least: DoesNotFitError | None = None
-        for shape in self._shapes:
+        baseline_bytes = self._machine.baseline_bytes
+        for shape, layout in zip(self._shapes, self._layouts, strict=True):
+            if not surely_measurable(
+                layout, self._layouts, shape.profile, baseline_bytes, host_bytes
+            ):
+                continue  # a run does not try it either
             try:
                 offered, lanes = (shape.candidate,), self.lanes(shape)
                 return shape, choose(offered, host_bytes, lanes, objective, fits)

@@ -26,6 +26,7 @@ from outsize.store.arena import HostArena
 from outsize.store.budget import resident_bytes
 from outsize.store.heap import trim_heap
 from outsize.train.kernels import TrainKernels
+from outsize.train.measurable import largest_action_bytes
 from outsize.train.profiled import Profile
 from outsize.train.step_data import PendingUpdate, StepInputs, StepResults
 
@@ -36,17 +37,12 @@ which the slack is for.
 """
 
 _CACHES_BYTES = 256 * 2**20
-"""Memory that is written over to have nothing of a span of state in a cache."""
+"""Memory that is written over, as far as the largest action has it, so that as little as possible
+of a span of state is in a cache.
+"""
 
 _ROUNDS = 3
 """How often each layer is timed; the first time is slower, because it touches fresh pages."""
-
-
-def largest_action_bytes(layout: Layout) -> int:
-    """Return what the regions of the largest single action of a step need together; no plan needs
-    less.
-    """
-    return max(_needed_bytes(layout, action) for action in _all_actions(layout))
 
 
 def profile_layers(
@@ -238,19 +234,3 @@ def _packed(batch: Batch) -> Batch:
         position_ids=positions.expand_as(batch.position_ids).contiguous(),
         labels=batch.input_ids.clone(),
     )
-
-
-def _all_actions(layout: Layout) -> Sequence[Work]:
-    actions: list[Work] = []
-    for index, layer in enumerate(layout.layers):
-        actions.append(Compute(index, "backward", 0))
-        if index < len(layout.layers) - 1:
-            actions.append(Compute(index, "forward", 0))
-        if layer.num_spans:
-            actions.append(Update(index, 0, "optimizer"))
-            actions.append(Compute(index, "gradient_norm", 0))
-    return actions
-
-
-def _needed_bytes(layout: Layout, action: Work) -> int:
-    return sum(layout.region_bytes[use.region] for use in uses(layout, action))

@@ -6,13 +6,17 @@ from outsize.errors import BudgetError, Contributor
 from outsize.models.layered import Batch, LayeredModel
 from outsize.plan.choose import Candidate
 from outsize.plan.layout import Layout
-from outsize.spec.tensor import DTYPE_BYTES
 from outsize.store.budget import resident_bytes
 from outsize.store.heap import trim_heap
 from outsize.train.fit import LEAST_SLACK_BYTES, candidate, make_layouts
 from outsize.train.kernels import TrainKernels, make_optimizer
+from outsize.train.measurable import (
+    generous_temporaries_bytes,
+    largest_action_bytes,
+    least_temporaries_bytes,
+)
 from outsize.train.options import TrainOptions
-from outsize.train.profile import largest_action_bytes, profile_layers
+from outsize.train.profile import profile_layers
 from outsize.train.profiled import Profile
 from outsize.train.remedies import largest_roles, memory_remedy, no_plan, subject
 
@@ -20,10 +24,10 @@ from outsize.train.remedies import largest_roles, memory_remedy, no_plan, subjec
 def refuse_hopeless(layout: Layout, options: TrainOptions, budget_bytes: int) -> None:
     """Refuse, before anything large is touched, what could not fit with the least temporaries."""
     least_bytes = resident_bytes() + largest_action_bytes(layout) + LEAST_SLACK_BYTES
-    least_bytes += _least_temporaries_bytes(layout)
+    least_bytes += least_temporaries_bytes(layout)
     if least_bytes <= budget_bytes:
         return
-    temporaries_bytes = estimate_temporaries_bytes(layout)
+    temporaries_bytes = generous_temporaries_bytes(layout)
     estimate_bytes = resident_bytes() + largest_action_bytes(layout) * 5 // 4 + LEAST_SLACK_BYTES
     estimate_bytes += temporaries_bytes
     raise BudgetError(
@@ -38,28 +42,6 @@ def refuse_hopeless(layout: Layout, options: TrainOptions, budget_bytes: int) ->
         ),
         remedies=(memory_remedy(estimate_bytes),),
     )
-
-
-def estimate_temporaries_bytes(layout: Layout) -> int:
-    """Return a generous guess of what PyTorch allocates inside the largest action, without running
-    it.
-    """
-    workload, model = layout.workload, layout.model
-    item = DTYPE_BYTES[workload.dtype]
-    hidden_bytes = workload.micro_batch_tokens * model.hidden_size * item
-    block_bytes = 4 * (_least_temporaries_bytes(layout) + 8 * hidden_bytes)
-    head_bytes = model.vocab_size * model.hidden_size * item + 20_000_000 * item
-    return block_bytes + head_bytes + 64 * 2**20
-
-
-def _least_temporaries_bytes(layout: Layout) -> int:
-    """Return what the products of the widest block give, which autograd holds all at once."""
-    item = DTYPE_BYTES[layout.workload.dtype]
-    rows = (
-        sum(p.tensor.shape[0] for p in layer.tensors if len(p.tensor.shape) > 1)
-        for layer in layout.layers[1:-1]
-    )
-    return layout.workload.micro_batch_tokens * max(rows, default=0) * item
 
 
 def refusal(

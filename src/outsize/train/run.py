@@ -155,7 +155,7 @@ def _import(
     on_event: OnEvent,
 ) -> None:
     session, options = planning.session, folder.options
-    trim_heap()  # what profiling left would come on top of a fresh tensor, which is drawn whole
+    trim_heap()
     source = None if files is None else open_weights(files)
     try:
         total = sum(layer.num_elements for layer in session.layout.layers)

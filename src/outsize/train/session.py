@@ -4,7 +4,7 @@
 prediction.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from outsize.errors import BudgetError
@@ -15,11 +15,12 @@ from outsize.plan.residency import DoesNotFitError
 from outsize.plan.search import PlannedStep
 from outsize.plan.simulate import Prediction
 from outsize.spec.machine import Lanes, MachineProfile
-from outsize.store.budget import peak_resident_bytes
+from outsize.store.budget import peak_resident_bytes, resident_bytes
 from outsize.store.heap import drop_file_pages, trim_heap
 from outsize.train.fit import candidate, fits_on_disk, make_layouts, rates, slack_bytes
-from outsize.train.kept_profiles import keep_profile
+from outsize.train.kept_profiles import keep_profile, kept_profile
 from outsize.train.kernels import TrainKernels, make_optimizer
+from outsize.train.measurable import surely_measurable
 from outsize.train.options import TrainOptions
 from outsize.train.profile import profile_layers
 from outsize.train.profiled import Profile
@@ -98,9 +99,7 @@ def plan_session(
     optimizer = make_optimizer(options)
     fits = fits_on_disk(disk_bytes, evaluates=options.evaluates)
     refused: BudgetError | None = None
-    num_threads = machine.host.num_cores
-    layouts = make_layouts(options, model.spec, num_threads=num_threads, chosen_span=chosen_span)
-    for layout in layouts:
+    for layout in _layouts(model, options, machine, budget_bytes, chosen_span):
         try:
             refuse_hopeless(layout, options, budget_bytes)
         except BudgetError as error:
@@ -134,3 +133,21 @@ def plan_session(
         )
     assert refused is not None
     raise refused
+
+
+def _layouts(
+    model: LayeredModel,
+    options: TrainOptions,
+    machine: MachineProfile,
+    budget_bytes: int,
+    chosen_span: int | None,
+) -> Iterator[Layout]:
+    """Yield the shapes of the step that can be measured inside the budget."""
+    num_threads = options.threads or machine.host.num_cores
+    found = tuple(
+        make_layouts(options, model.spec, num_threads=num_threads, chosen_span=chosen_span)
+    )
+    for layout in found:
+        known = kept_profile(layout, machine.fingerprint, options.threads)
+        if surely_measurable(layout, found, known, resident_bytes(), budget_bytes):
+            yield layout

@@ -315,3 +315,9 @@ def test_output_that_nobody_reads_is_no_bug(words) -> None:
     assert done.returncode == 141
     assert "bug" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_closed_stdout_is_no_bug_either() -> None:
+    command = f"{sys.executable} -m outsize --version >&-"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

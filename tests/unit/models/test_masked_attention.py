@@ -101,7 +101,7 @@ def test_other_masks_are_left_to_transformers(mask) -> None:
 
 
 def test_a_kernel_that_cannot_do_both_is_never_asked_to(monkeypatch) -> None:
-    monkeypatch.setattr(module, "_kernel_takes_both", lambda: False)
+    monkeypatch.setattr(module, "_kernel_takes_both", lambda dtype: False)
     made = additive_mask(packed(300, 300), torch.float32)
     with Calls() as calls:
         run(masked_attention, made, torch.float32, 2)
