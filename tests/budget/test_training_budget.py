@@ -114,7 +114,9 @@ def test_more_memory_moves_fewer_bytes(files, tmp_path, tight_bytes):
 
 
 def test_a_resumed_run_stays_inside_too(files, tmp_path, tight_bytes):
-    train(files, tmp_path / "run", "--memory", tight_bytes + 128 * MIB)
+    # A resumed run keeps its micro-batch, and only the smallest one fits the tight budget.
+    more_bytes = tight_bytes + 128 * MIB
+    train(files, tmp_path / "run", "--memory", more_bytes, "--micro-batch-size", 1)
     code, result = outsize("train", "--resume", tmp_path / "run", "--memory", tight_bytes)
     assert code == 0
     assert result["resumed_from"] == 3

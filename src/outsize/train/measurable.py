@@ -6,6 +6,7 @@ from outsize.plan.actions import Compute, Update, Work
 from outsize.plan.layout import Layout
 from outsize.plan.schedule import uses
 from outsize.spec.tensor import DTYPE_BYTES
+from outsize.train.fit import slack_bytes
 from outsize.train.profiled import Profile
 
 
@@ -64,7 +65,7 @@ def surely_measurable(
         return True
     temporaries_bytes = generous_temporaries_bytes(layout)
     if known is not None and known.measured_at is not None:
-        temporaries_bytes = known.fixed_bytes - known.baseline_bytes
+        temporaries_bytes = known.fixed_bytes - known.baseline_bytes + slack_bytes(layout, known)
     return baseline_bytes + temporaries_bytes + largest_action_bytes(layout) <= budget_bytes
 
 

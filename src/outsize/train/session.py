@@ -6,6 +6,7 @@ prediction.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from outsize.errors import BudgetError
 from outsize.models.layered import Batch, LayeredModel
@@ -98,12 +99,12 @@ def plan_session(
     drop_file_pages()
     optimizer = make_optimizer(options)
     fits = fits_on_disk(disk_bytes, evaluates=options.evaluates)
-    refused: BudgetError | None = None
+    refuse: Callable[[], BudgetError | None] | None = None
     for layout in _layouts(model, options, machine, budget_bytes, chosen_span):
         try:
             refuse_hopeless(layout, options, budget_bytes)
-        except BudgetError as error:
-            refused = error
+        except BudgetError:
+            refuse = partial(refuse_hopeless, layout, options, budget_bytes)
             continue
         kernels = TrainKernels(model, layout, optimizer)
         batches = sample(layout.workload.micro_batch_rows)
@@ -117,7 +118,9 @@ def plan_session(
                 raise DoesNotFitError(floor_bytes)
             choice = choose((one,), budget_bytes, lanes, options.objective, fits)
         except DoesNotFitError:
-            refused = refusal(model, options, batches[0], budget_bytes, floor_bytes, one, profile)
+            refuse = partial(
+                refusal, model, options, batches[0], budget_bytes, floor_bytes, one, profile
+            )
             trim_heap()
             continue
         chosen = choice.candidate.layout
@@ -131,6 +134,8 @@ def plan_session(
             budget_bytes=budget_bytes,
             predicted_host_bytes=max(floor_bytes, choice.host_bytes),
         )
+    assert refuse is not None
+    refused = refuse()
     assert refused is not None
     raise refused
 
