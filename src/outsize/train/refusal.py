@@ -1,5 +1,8 @@
 """Refuse a host budget before and after the layers are profiled; `remedies.py` makes the error."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 
 from outsize.errors import BudgetError, Contributor
@@ -21,16 +24,24 @@ from outsize.train.profiled import Profile
 from outsize.train.remedies import largest_roles, memory_remedy, no_plan, subject
 
 
-def refuse_hopeless(layout: Layout, options: TrainOptions, budget_bytes: int) -> None:
-    """Refuse, before anything large is touched, what could not fit with the least temporaries."""
+def hopeless(
+    layout: Layout, options: TrainOptions, budget_bytes: int
+) -> Callable[[], BudgetError] | None:
+    """Return what refuses, before anything large is touched, a layout that could not fit with the
+    least temporaries; None for one that could.
+    """
     least_bytes = resident_bytes() + largest_action_bytes(layout) + LEAST_SLACK_BYTES
     least_bytes += least_temporaries_bytes(layout)
     if least_bytes <= budget_bytes:
-        return
+        return None
+    return partial(_hopeless, layout, options, budget_bytes)
+
+
+def _hopeless(layout: Layout, options: TrainOptions, budget_bytes: int) -> BudgetError:
     temporaries_bytes = generous_temporaries_bytes(layout)
     estimate_bytes = resident_bytes() + largest_action_bytes(layout) * 5 // 4 + LEAST_SLACK_BYTES
     estimate_bytes += temporaries_bytes
-    raise BudgetError(
+    return BudgetError(
         subject(options),
         needed_bytes=estimate_bytes,
         budget_bytes=budget_bytes,

@@ -25,7 +25,7 @@ from outsize.train.measurable import surely_measurable
 from outsize.train.options import TrainOptions
 from outsize.train.profile import profile_layers
 from outsize.train.profiled import Profile
-from outsize.train.refusal import refusal, refuse_hopeless
+from outsize.train.refusal import hopeless, refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,12 +99,10 @@ def plan_session(
     drop_file_pages()
     optimizer = make_optimizer(options)
     fits = fits_on_disk(disk_bytes, evaluates=options.evaluates)
-    refuse: Callable[[], BudgetError | None] | None = None
+    refused: Callable[[], BudgetError] | None = None
     for layout in _layouts(model, options, machine, budget_bytes, chosen_span):
-        try:
-            refuse_hopeless(layout, options, budget_bytes)
-        except BudgetError:
-            refuse = partial(refuse_hopeless, layout, options, budget_bytes)
+        refused = hopeless(layout, options, budget_bytes)
+        if refused is not None:
             continue
         kernels = TrainKernels(model, layout, optimizer)
         batches = sample(layout.workload.micro_batch_rows)
@@ -118,7 +116,7 @@ def plan_session(
                 raise DoesNotFitError(floor_bytes)
             choice = choose((one,), budget_bytes, lanes, options.objective, fits)
         except DoesNotFitError:
-            refuse = partial(
+            refused = partial(
                 refusal, model, options, batches[0], budget_bytes, floor_bytes, one, profile
             )
             trim_heap()
@@ -134,10 +132,8 @@ def plan_session(
             budget_bytes=budget_bytes,
             predicted_host_bytes=max(floor_bytes, choice.host_bytes),
         )
-    assert refuse is not None
-    refused = refuse()
     assert refused is not None
-    raise refused
+    raise refused()
 
 
 def _layouts(
