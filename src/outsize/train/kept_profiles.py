@@ -23,7 +23,7 @@ from outsize.plan.layout import Layout
 from outsize.spec.machine import LayerCost
 from outsize.train.profiled import Profile
 
-_FORMAT = 2
+_FORMAT = 3
 _MOST_BYTES = 2**20
 
 

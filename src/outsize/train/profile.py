@@ -50,6 +50,8 @@ def profile_layers(
     layout: Layout,
     kernels: TrainKernels,
     batches: Sequence[Batch],
+    *,
+    baseline_bytes: int,
     budget_bytes: int,
 ) -> Profile:
     """Run each kind of layer forward and backward on micro-batches of real rows.
@@ -60,11 +62,12 @@ def profile_layers(
         kernels: the arithmetic.
         batches: micro-batches as the steps will have them; the seconds are their mean, since rows
             in which two examples meet take longer than others.
+        baseline_bytes: resident bytes of the process before any layer ran; what earlier layers left
+            counts as temporaries, because a process that runs these alone has to make room for it.
         budget_bytes: of the whole process; what would exceed it is not tried.
 
     Cost: an arena of `largest_action_bytes` until the return, and the heap's pages, which stay.
     """
-    baseline_bytes = resident_bytes()
     layout = replace(layout, keeping_blocks=0)
     keeping = replace(layout, keeping_blocks=layout.num_blocks)
     arena = HostArena(max(largest_action_bytes(layout), largest_action_bytes(keeping)))

@@ -1,6 +1,6 @@
 """Refuse a host budget before and after the layers are profiled; `remedies.py` makes the error."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -19,9 +19,11 @@ from outsize.train.measurable import (
     least_temporaries_bytes,
 )
 from outsize.train.options import TrainOptions
-from outsize.train.profile import profile_layers
 from outsize.train.profiled import Profile
 from outsize.train.remedies import largest_roles, memory_remedy, no_plan, subject
+
+Measure = Callable[[Layout, TrainKernels, Sequence[Batch]], Profile]
+"""Measures a step's layers on micro-batches."""
 
 
 def hopeless(
@@ -59,6 +61,7 @@ def refusal(
     model: LayeredModel,
     options: TrainOptions,
     batch: Batch,
+    measure: Measure,
     budget_bytes: int,
     floor_bytes: int,
     one: Candidate,
@@ -75,8 +78,7 @@ def refusal(
             return None
         part = _cut(batch, layout.workload.micro_batch_rows, asked.max_seq_length)
         kernels = TrainKernels(model, layout, make_optimizer(asked))
-        found = profile_layers(model, layout, kernels, [part], budget_bytes)
-        return candidate(layout, found, asked)
+        return candidate(layout, measure(layout, kernels, [part]), asked)
 
     return no_plan(options, [(one, profile)], budget_bytes, shape_of, floor_bytes)
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from outsize.errors import BudgetError
 from outsize.models.layered import Batch, LayeredModel
-from outsize.plan.choose import choose
+from outsize.plan.choose import Choice, choose
 from outsize.plan.layout import Layout
 from outsize.plan.residency import DoesNotFitError
 from outsize.plan.search import PlannedStep
@@ -96,44 +96,87 @@ def plan_session(
         UsageError: the options contradict the model.
         BudgetError: no plan fits, with remedies that do.
     """
+    trim_heap()
     drop_file_pages()
-    optimizer = make_optimizer(options)
-    fits = fits_on_disk(disk_bytes, evaluates=options.evaluates)
-    refused: Callable[[], BudgetError] | None = None
+    asked = _Asked(
+        model=model,
+        options=options,
+        sample=sample,
+        machine=machine,
+        budget_bytes=budget_bytes,
+        fits=fits_on_disk(disk_bytes, evaluates=options.evaluates),
+        baseline_bytes=resident_bytes(),
+    )
+    found: Session | Callable[[], BudgetError] | None = None
     for layout in _layouts(model, options, machine, budget_bytes, chosen_span):
-        refused = hopeless(layout, options, budget_bytes)
-        if refused is not None:
-            continue
-        kernels = TrainKernels(model, layout, optimizer)
-        batches = sample(layout.workload.micro_batch_rows)
-        profile = profile_layers(model, layout, kernels, batches, budget_bytes)
-        profile = keep_profile(layout, machine.fingerprint, options.threads, profile)
-        lanes = rates(machine, profile)
-        one = candidate(layout, profile, options)
+        found = hopeless(layout, options, budget_bytes) or asked.plan(layout, floor_bytes)
+        if isinstance(found, Session):
+            return found
+    assert found is not None
+    raise found()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What `plan_session` was asked; `baseline_bytes` were resident before any layer ran."""
+
+    model: LayeredModel
+    options: TrainOptions
+    sample: Callable[[int], Sequence[Batch]]
+    machine: MachineProfile
+    budget_bytes: int
+    fits: Callable[[Choice], bool]
+    baseline_bytes: int
+
+    def plan(self, layout: Layout, floor_bytes: int) -> Session | Callable[[], BudgetError]:
+        """Measure and plan one shape of the step; returns what refuses it where it does not fit."""
+        optimizer = make_optimizer(self.options)
+        batches = self.sample(layout.workload.micro_batch_rows)
+        profile = self.measure(layout, TrainKernels(self.model, layout, optimizer), batches)
+        lanes = rates(self.machine, profile)
+        one = candidate(layout, profile, self.options)
         floor_bytes = max(floor_bytes, peak_resident_bytes())
         try:
-            if floor_bytes > budget_bytes:
+            if floor_bytes > self.budget_bytes:
                 raise DoesNotFitError(floor_bytes)
-            choice = choose((one,), budget_bytes, lanes, options.objective, fits)
+            choice = choose((one,), self.budget_bytes, lanes, self.options.objective, self.fits)
         except DoesNotFitError:
-            refused = partial(
-                refusal, model, options, batches[0], budget_bytes, floor_bytes, one, profile
+            return partial(
+                refusal,
+                self.model,
+                self.options,
+                batches[0],
+                self.measure,
+                self.budget_bytes,
+                floor_bytes,
+                one,
+                profile,
             )
-            trim_heap()
-            continue
         chosen = choice.candidate.layout
         return Session(
-            model=model,
+            model=self.model,
             layout=chosen,
-            kernels=TrainKernels(model, chosen, optimizer),
+            kernels=TrainKernels(self.model, chosen, optimizer),
             profile=profile,
             machine=lanes,
             planned=choice.planned,
-            budget_bytes=budget_bytes,
+            budget_bytes=self.budget_bytes,
             predicted_host_bytes=max(floor_bytes, choice.host_bytes),
         )
-    assert refused is not None
-    raise refused()
+
+    def measure(self, layout: Layout, kernels: TrainKernels, batches: Sequence[Batch]) -> Profile:
+        """Profile a step's layers in what earlier ones left of the budget; keeps what it finds."""
+        trim_heap()
+        drop_file_pages()
+        profile = profile_layers(
+            self.model,
+            layout,
+            kernels,
+            batches,
+            baseline_bytes=self.baseline_bytes,
+            budget_bytes=self.budget_bytes,
+        )
+        return keep_profile(layout, self.machine.fingerprint, self.options.threads, profile)
 
 
 def _layouts(
