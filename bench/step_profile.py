@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 from outsize.cli.process import prepare_process
 from shapes import SHAPES
+from train_command import run_options, train_arguments
 
 prepare_process()
 
@@ -120,27 +121,18 @@ def main() -> None:
         model = Path(folder) / "model"
         model.mkdir()
         (model / "config.json").write_text(json.dumps(SHAPES[options.shape]))
-        code = outsize([
-            "train", str(model), "--data", "builtin:python-reference",
-            "--tokenizer", "smollm2-135m", "--memory", options.memory,
-            "--steps", str(options.steps), "--tokens-per-step", str(options.tokens_per_step),
-            "--max-seq-length", str(options.seq_length), "--max-grad-norm", "0",
-            "--commit-seconds", "1e6", "--output", f"{folder}/run", *options.train.split(),
-        ])  # fmt: skip
+        arguments = train_arguments(
+            options, model, f"{folder}/run", steps=options.steps, commit_seconds=1e6
+        )
+        code = outsize(arguments)
     if code:
         sys.exit(code)
     report(options, watch)
 
 
 def read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("shape", choices=sorted(SHAPES))
-    parser.add_argument("--memory", default="1GiB")
-    parser.add_argument("--tokens-per-step", type=int, default=4096)
-    parser.add_argument("--seq-length", type=int, default=1024)
+    parser = run_options(__doc__)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--train", default="", help="more options of `outsize train`")
-    parser.add_argument("--work", default=None)
     return parser.parse_args()
 
 

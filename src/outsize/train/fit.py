@@ -95,7 +95,7 @@ def make_layouts(
             layout,
             keeping_blocks=keeping,
             pins_products=options.activations == "keep",
-            state_copies=1 if options.in_place else 2,
+            state_copies=options.state_copies,
         )
 
 

@@ -232,7 +232,7 @@ def _layouts(options: PlanOptions, known: KnownModel) -> Iterator[Layout]:
             model=known.spec,
             workload=workload,
             span_elements=span_elements(known.spec),
-            state_copies=1 if options.in_place else 2,
+            state_copies=options.state_copies,
         )
         kept = replace(
             layout,

@@ -122,6 +122,11 @@ class TrainOptions:
         """Whether there is anything to evaluate on."""
         return self.evaluation_data is not None or self.evaluation_fraction > 0
 
+    @property
+    def state_copies(self) -> int:
+        """Places on disk for each part of the training state."""
+        return 1 if self.in_place else 2
+
     def __post_init__(self) -> None:
         check(self)
         if self.resume is None:  # a resumed run is checked once its folder has filled the rest in

@@ -155,7 +155,6 @@ def _import(
     on_event: OnEvent,
 ) -> None:
     session, options = planning.session, folder.options
-    trim_heap()
     source = None if files is None else open_weights(files)
     try:
         total = sum(layer.num_elements for layer in session.layout.layers)
