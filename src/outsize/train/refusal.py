@@ -22,8 +22,8 @@ from outsize.train.options import TrainOptions
 from outsize.train.profiled import Profile
 from outsize.train.remedies import largest_roles, memory_remedy, no_plan, subject
 
-Measure = Callable[[Layout, TrainKernels, Sequence[Batch]], Profile]
-"""Measures a step's layers on micro-batches."""
+Know = Callable[[Layout, TrainKernels, Sequence[Batch]], Profile]
+"""Tells what a step's layers take on micro-batches."""
 
 
 def hopeless(
@@ -61,14 +61,14 @@ def refusal(
     model: LayeredModel,
     options: TrainOptions,
     batch: Batch,
-    measure: Measure,
+    know: Know,
     budget_bytes: int,
     floor_bytes: int,
     one: Candidate,
     profile: Profile,
 ) -> BudgetError:
     """Return the error for a budget that no plan of candidate `one` fits, or that was passed before
-    there could be one; every other request is profiled and planned before it is named.
+    there could be one; every other request is planned with what its layers take before it is named.
     """
 
     def shape_of(asked: TrainOptions) -> Candidate | None:
@@ -78,7 +78,7 @@ def refusal(
             return None
         part = _cut(batch, layout.workload.micro_batch_rows, asked.max_seq_length)
         kernels = TrainKernels(model, layout, make_optimizer(asked))
-        return candidate(layout, measure(layout, kernels, [part]), asked)
+        return candidate(layout, know(layout, kernels, [part]), asked)
 
     return no_plan(options, [(one, profile)], budget_bytes, shape_of, floor_bytes)
 

@@ -5,12 +5,12 @@ prediction.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from outsize.errors import BudgetError
 from outsize.models.layered import Batch, LayeredModel
-from outsize.plan.choose import Choice, choose
+from outsize.plan.choose import Choice, choose, smallest_budget_bytes
 from outsize.plan.layout import Layout
 from outsize.plan.residency import DoesNotFitError
 from outsize.plan.search import PlannedStep
@@ -18,7 +18,14 @@ from outsize.plan.simulate import Prediction
 from outsize.spec.machine import Lanes, MachineProfile
 from outsize.store.budget import peak_resident_bytes, resident_bytes
 from outsize.store.heap import drop_file_pages, trim_heap
-from outsize.train.fit import candidate, fits_on_disk, make_layouts, rates, slack_bytes
+from outsize.train.fit import (
+    candidate,
+    fits_on_disk,
+    make_layouts,
+    measurements_differ_bytes,
+    rates,
+    slack_bytes,
+)
 from outsize.train.kept_profiles import keep_profile, kept_profile
 from outsize.train.kernels import TrainKernels, make_optimizer
 from outsize.train.measurable import surely_measurable
@@ -132,7 +139,9 @@ class _Asked:
         """Measure and plan one shape of the step; returns what refuses it where it does not fit."""
         optimizer = make_optimizer(self.options)
         batches = self.sample(layout.workload.micro_batch_rows)
-        profile = self.measure(layout, TrainKernels(self.model, layout, optimizer), batches)
+        profile = self._known_not_to_fit(layout)
+        if profile is None:
+            profile = self.measure(layout, TrainKernels(self.model, layout, optimizer), batches)
         lanes = rates(self.machine, profile)
         one = candidate(layout, profile, self.options)
         floor_bytes = max(floor_bytes, peak_resident_bytes())
@@ -146,7 +155,7 @@ class _Asked:
                 self.model,
                 self.options,
                 batches[0],
-                self.measure,
+                self.know,
                 self.budget_bytes,
                 floor_bytes,
                 one,
@@ -163,6 +172,32 @@ class _Asked:
             budget_bytes=self.budget_bytes,
             predicted_host_bytes=max(floor_bytes, choice.host_bytes),
         )
+
+    def _known_not_to_fit(self, layout: Layout) -> Profile | None:
+        """Return what was measured of a shape before, if measuring it again could not make it
+        fit.
+        """
+        known = self._known(layout)
+        if known is None:
+            return None
+        least_bytes = smallest_budget_bytes((candidate(layout, known, self.options),))
+        least_bytes -= measurements_differ_bytes(known)
+        return known if least_bytes > self.budget_bytes else None
+
+    def _known(self, layout: Layout) -> Profile | None:
+        known = kept_profile(layout, self.machine.fingerprint, self.options.threads)
+        if known is None:
+            return None
+        temporaries_bytes = known.fixed_bytes - known.baseline_bytes
+        return replace(
+            known,
+            baseline_bytes=self.baseline_bytes,
+            fixed_bytes=self.baseline_bytes + temporaries_bytes,
+        )
+
+    def know(self, layout: Layout, kernels: TrainKernels, batches: Sequence[Batch]) -> Profile:
+        """Return what was measured of a shape before, or else measure it."""
+        return self._known(layout) or self.measure(layout, kernels, batches)
 
     def measure(self, layout: Layout, kernels: TrainKernels, batches: Sequence[Batch]) -> Profile:
         """Profile a step's layers in what earlier ones left of the budget; keeps what it finds."""
