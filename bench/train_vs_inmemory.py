@@ -106,6 +106,7 @@ def run_all(
         for _ in range(options.rounds):
             for runner in runners:
                 seconds[runner.name].append(runner.step())
+                print(f"{runner.name}: {seconds[runner.name][-1]:.2f} s, alone", file=sys.stderr)
         return seconds, {runner.name: runner.finish() for runner in runners}
     finally:
         for runner in runners:
