@@ -25,11 +25,10 @@ class Asked:
     """What the command line asks for; `more` are the words that only one side knows."""
 
     folder: Path
-    data: str
+    rows: PackedRows
     steps: int
     micro_batch: int
     tokens_per_step: int
-    seq_length: int
     more: list[str]
 
     @classmethod
@@ -39,18 +38,17 @@ class Asked:
         steps, micro_batch, tokens_per_step = map(int, numbers)
         return cls(
             folder=Path(folder),
-            data=data,
+            rows=PackedRows(data),
             steps=steps,
             micro_batch=micro_batch,
             tokens_per_step=tokens_per_step,
-            seq_length=PackedRows(data).seq_length,
             more=sys.argv[6:],
         )
 
     @property
     def num_micro_batches(self) -> int:
         """Micro-batches of a step."""
-        return self.tokens_per_step // self.seq_length // self.micro_batch
+        return self.tokens_per_step // self.rows.seq_length // self.micro_batch
 
 
 def run_steps(
@@ -63,15 +61,14 @@ def run_steps(
     """Run all steps and print what they took; `backward` gets each micro-batch's mean loss, and
     `update` comes after the last one.
     """
-    rows = PackedRows(asked.data)
     per_step = asked.num_micro_batches * asked.micro_batch
-    sampler = StepSampler(rows.num_rows, per_step, 42)
+    sampler = StepSampler(asked.rows.num_rows, per_step, 42)
     times = []
     for step in range(asked.steps):
         start_s = time.perf_counter()
         indices = sampler.rows(step)
         for first in range(0, per_step, asked.micro_batch):
-            batch = rows.read(indices[first : first + asked.micro_batch])
+            batch = asked.rows.read(indices[first : first + asked.micro_batch])
             logits = model(
                 input_ids=torch.from_numpy(batch.input_ids),
                 position_ids=torch.from_numpy(batch.position_ids),

@@ -11,18 +11,10 @@ from typing import Any
 import pytest
 
 import outsize
+from tiny_llama import CONFIG
 
 MIB = 2**20
 ROOT = Path("/sys/fs/cgroup/memory")
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 300,
-}
 
 
 def _own_group() -> Path | None:

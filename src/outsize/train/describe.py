@@ -119,7 +119,7 @@ def host_roles(outline: Outline) -> dict[str, int]:
     plan = outline.choice.planned.plan
     parts = {
         "libraries": profile.baseline_bytes,
-        "temporaries": profile.fixed_bytes - profile.baseline_bytes,
+        "temporaries": profile.temporaries_bytes,
         "slack": slack_bytes(layout, profile),
         **peak_by_role((*plan.prologue, *plan.steady), layout, plan.arena_bytes),
     }

@@ -81,7 +81,7 @@ def fixed_roles(layout: Layout, profile: Profile, tier: Tier) -> dict[str, int]:
     if tier == "device":
         return {
             "driver and libraries": CONTEXT_BYTES,
-            "temporaries": profile.fixed_bytes - profile.baseline_bytes,
+            "temporaries": profile.temporaries_bytes,
         }
     return {"libraries": profile.baseline_bytes, "slack": slack_bytes(layout, profile)}
 

@@ -39,8 +39,7 @@ def slack_bytes(layout: Layout, profile: Profile) -> int:
     different layers, which are profiled one after the other, leave gaps between each other in a
     real step.
     """
-    temporaries_bytes = profile.fixed_bytes - profile.baseline_bytes
-    gaps_bytes = LEAST_SLACK_BYTES + int(_SLACK_FRACTION * temporaries_bytes)
+    gaps_bytes = LEAST_SLACK_BYTES + int(_SLACK_FRACTION * profile.temporaries_bytes)
     return gaps_bytes + _LEAST_PLAN_BYTES + _PLAN_BYTES_PER_ACTION * len(train_step(layout))
 
 
@@ -53,8 +52,7 @@ def measurements_differ_bytes(profile: Profile) -> int:
     """
     if profile.measured_at is not None:
         return _LIBRARIES_DIFFER_BYTES
-    temporaries_bytes = profile.fixed_bytes - profile.baseline_bytes
-    return _ESTIMATES_DIFFER_BYTES + int(_ESTIMATES_DIFFER_FRACTION * temporaries_bytes)
+    return _ESTIMATES_DIFFER_BYTES + int(_ESTIMATES_DIFFER_FRACTION * profile.temporaries_bytes)
 
 
 def span_elements(model: ModelSpec) -> int:

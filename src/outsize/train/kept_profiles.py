@@ -103,13 +103,13 @@ def _merged(profile: Profile, before: Profile | None) -> Profile:
         key: min(cost, before.costs.get(key, cost), key=lambda c: c.forward_s + c.backward_s)
         for key, cost in profile.costs.items()
     }
-    measured, kept = (one.fixed_bytes - one.baseline_bytes for one in (profile, before))
+    temporaries_bytes = min(profile.temporaries_bytes, before.temporaries_bytes)
     return replace(
         profile,
         costs={**before.costs, **best},
         keeps_products=profile.keeps_products or before.keeps_products,
         memory_bytes_per_s=max(profile.memory_bytes_per_s, before.memory_bytes_per_s),
-        fixed_bytes=profile.baseline_bytes + min(measured, kept),
+        fixed_bytes=profile.baseline_bytes + temporaries_bytes,
     )
 
 

@@ -65,7 +65,7 @@ def surely_measurable(
         return True
     temporaries_bytes = generous_temporaries_bytes(layout)
     if known is not None and known.measured_at is not None:
-        temporaries_bytes = known.fixed_bytes - known.baseline_bytes + slack_bytes(layout, known)
+        temporaries_bytes = known.temporaries_bytes + slack_bytes(layout, known)
     return baseline_bytes + temporaries_bytes + largest_action_bytes(layout) <= budget_bytes
 
 

@@ -37,6 +37,11 @@ class Profile:
     baseline_bytes: int
     measured_at: str | None = None
 
+    @property
+    def temporaries_bytes(self) -> int:
+        """What is there with any plan besides the baseline."""
+        return self.fixed_bytes - self.baseline_bytes
+
 
 def expected_profile(
     layout: Layout, blocks: Sequence[BlockShape], machine: MachineProfile, processor: Processor

@@ -53,9 +53,7 @@ def no_plan(
         tier="host",
         contributors=(
             Contributor(role="interpreter and libraries", size_bytes=profile.baseline_bytes),
-            Contributor(
-                role="temporaries", size_bytes=profile.fixed_bytes - profile.baseline_bytes
-            ),
+            Contributor(role="temporaries", size_bytes=profile.temporaries_bytes),
             Contributor(role="slack", size_bytes=one.fixed_bytes - profile.fixed_bytes),
             *largest_roles(one.layout),
         ),

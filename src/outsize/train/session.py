@@ -188,11 +188,10 @@ class _Asked:
         known = kept_profile(layout, self.machine.fingerprint, self.options.threads)
         if known is None:
             return None
-        temporaries_bytes = known.fixed_bytes - known.baseline_bytes
         return replace(
             known,
             baseline_bytes=self.baseline_bytes,
-            fixed_bytes=self.baseline_bytes + temporaries_bytes,
+            fixed_bytes=self.baseline_bytes + known.temporaries_bytes,
         )
 
     def know(self, layout: Layout, kernels: TrainKernels, batches: Sequence[Batch]) -> Profile:

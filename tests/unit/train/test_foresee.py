@@ -11,17 +11,9 @@ from outsize.errors import BudgetError, DataError, UsageError
 from outsize.train import workload
 from outsize.train.budgets import LEAST_HOST_BYTES
 from outsize.train.plan_result import PlanResult
+from tiny_llama import CONFIG
 
 MIB = 2**20
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 300,
-}
 
 
 @pytest.fixture

@@ -15,18 +15,10 @@ from outsize.train.fit import make_layouts
 from outsize.train.options import TrainOptions
 from outsize.train.plan_result import Totals
 from outsize.train.run_folder import RunFolder, merged_options, read_options, span_of_run
+from tiny_llama import CONFIG
 
 MODEL = make_decoder(num_blocks=2)
 SPAN = 2**17
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 300,
-}
 
 
 def layout_of(micro_batch_rows: int) -> Layout:

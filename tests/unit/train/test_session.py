@@ -14,18 +14,8 @@ from outsize.plan.residency import DoesNotFitError
 from outsize.train import session
 from outsize.train.options import TrainOptions
 from outsize.train.profiled import Profile
+from tiny_llama import CONFIG
 
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "vocab_size": 256,
-    "max_position_embeddings": 128,
-}
 LENGTH = 64
 MIB = 2**20
 
