@@ -1,8 +1,8 @@
 """The checksum of a transfer, which is part of the format on disk.
 
 It is XXH3-64 over the concatenated 8-byte digests of the transfer's fixed-size blocks, so that
-blocks that finish out of order, on several threads, still give one number. `aio.py` computes it
-block by block, `checksum_of` all at once.
+pieces that finish out of order, on several threads, still give one number. `transfer.py` computes
+it block by block, `checksum_of` all at once.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ import xxhash
 from outsize.errors import StorageError
 
 BLOCK_BYTES = 4 * 2**20
-"""Bytes that one digest covers and one system call moves; changing it voids stored checksums."""
+"""Bytes that one digest covers; changing it voids stored checksums."""
 
 
 def block_digest(block: memoryview) -> bytes:

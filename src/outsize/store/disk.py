@@ -1,6 +1,6 @@
 """The disk tier: extents of one preallocated file, moved by a read lane and a write lane.
 
-Nothing is copied: the drive reads and writes the caller's arena. `file.py` moves one block,
+Nothing is copied: the drive reads and writes the caller's arena. `file.py` moves one piece,
 `aio.py` runs the lanes, `durable.py` creates the file, `store.py` says what every store promises.
 """
 
@@ -80,7 +80,7 @@ class DiskStore:
         if checksum is not None:
             verify = partial(verify_checksum, extent, str(self._path), checksum)
         transfer = LaneTransfer(
-            partial(self._read_block, extent),
+            partial(self._read_piece, extent),
             buffer,
             source.offset_bytes,
             want_checksum=checksum is not None,
@@ -96,7 +96,7 @@ class DiskStore:
         target = self._extents[extent]
         check_buffer(target, buffer)
         transfer = LaneTransfer(
-            partial(self._write_block, extent),
+            partial(self._write_piece, extent),
             buffer,
             target.offset_bytes,
             want_checksum=want_checksum,
@@ -148,15 +148,15 @@ class DiskStore:
             self._path.unlink()
             raise
 
-    def _read_block(self, extent: str, block: memoryview, offset_bytes: int) -> None:
+    def _read_piece(self, extent: str, piece: memoryview, offset_bytes: int) -> None:
         try:
-            self._file.read(block, offset_bytes)
+            self._file.read(piece, offset_bytes)
         except OSError as error:
             raise self._transfer_error(f"Reading {extent!r} from", offset_bytes, error) from error
 
-    def _write_block(self, extent: str, block: memoryview, offset_bytes: int) -> None:
+    def _write_piece(self, extent: str, piece: memoryview, offset_bytes: int) -> None:
         try:
-            self._file.write(block, offset_bytes)
+            self._file.write(piece, offset_bytes)
         except OSError as error:
             raise self._transfer_error(f"Writing {extent!r} to", offset_bytes, error) from error
 

@@ -1,7 +1,7 @@
 """One file, read and written in whole pages past the page cache.
 
 The page cache counts against a container's memory limit, so the file is opened with `O_DIRECT`.
-Where the file system refuses that, the pages are dropped behind every block instead, and the user
+Where the file system refuses that, the pages are dropped behind every piece instead, and the user
 is told once. `disk.py` puts extents and lanes on top.
 """
 
@@ -17,7 +17,7 @@ from outsize.store.kernel import Kernel, reason
 
 
 class BlockFile:
-    """An open file that moves blocks whole; safe to use from several threads.
+    """An open file that moves pieces whole; safe to use from several threads.
 
     Args:
         path: an existing file.
@@ -39,30 +39,30 @@ class BlockFile:
         if not self.is_direct:
             notice(
                 f"The file system of {path} refuses direct I/O: reading and writing through the "
-                "page cache and dropping the pages behind every block, which is slower and can "
+                "page cache and dropping the pages behind every piece, which is slower and can "
                 "briefly count as memory."
             )
 
-    def read(self, block: memoryview, offset_bytes: int) -> None:
-        """Fill the block from the file.
+    def read(self, piece: memoryview, offset_bytes: int) -> None:
+        """Fill the piece from the file.
 
         Raises:
-            OSError: the drive failed or the file ends inside the block.
+            OSError: the drive failed or the file ends inside the piece.
         """
-        _move_whole(self._kernel.preadv, self._fd, block, offset_bytes)
+        _move_whole(self._kernel.preadv, self._fd, piece, offset_bytes)
         if not self.is_direct:
-            self._drop(offset_bytes, block.nbytes)
+            self._drop(offset_bytes, piece.nbytes)
 
-    def write(self, block: memoryview, offset_bytes: int) -> None:
-        """Write the block to the file.
+    def write(self, piece: memoryview, offset_bytes: int) -> None:
+        """Write the piece to the file.
 
         Raises:
             OSError: the drive failed or is full.
         """
-        _move_whole(self._kernel.pwritev, self._fd, block, offset_bytes)
+        _move_whole(self._kernel.pwritev, self._fd, piece, offset_bytes)
         if not self.is_direct:
             self._kernel.fdatasync(self._fd)  # only clean pages can be dropped
-            self._drop(offset_bytes, block.nbytes)
+            self._drop(offset_bytes, piece.nbytes)
 
     def sync(self) -> None:
         """Make every finished write durable.
@@ -104,19 +104,19 @@ def _open_buffered(path: Path, kernel: Kernel) -> int:
     fd = kernel.open(path, os.O_RDWR, 0)
     kernel.posix_fadvise(
         fd, 0, 0, os.POSIX_FADV_RANDOM
-    )  # no pages beyond the block that was asked for
+    )  # no pages beyond the piece that was asked for
     return fd
 
 
 def _move_whole(
     system_call: Callable[[int, list[memoryview], int], int],
     fd: int,
-    block: memoryview,
+    piece: memoryview,
     offset_bytes: int,
 ) -> None:
     moved_bytes = 0
-    while moved_bytes < block.nbytes:
-        count = system_call(fd, [block[moved_bytes:]], offset_bytes + moved_bytes)
+    while moved_bytes < piece.nbytes:
+        count = system_call(fd, [piece[moved_bytes:]], offset_bytes + moved_bytes)
         # Direct I/O can only go on at a page: the part of a page that came with a short transfer is
         # moved again.
         whole_bytes = count - count % PAGE_BYTES

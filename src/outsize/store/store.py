@@ -35,7 +35,7 @@ class TransferResult:
 
     Attributes:
         size_bytes: bytes moved.
-        seconds: time from the first block's start to the last block's end; time in the queue is not
+        seconds: time from the first piece's start to the last piece's end; time in the queue is not
             in it.
         checksum: `checksum_of` the bytes moved; None when it was not asked for or the store keeps
             no bytes.
@@ -51,8 +51,8 @@ class StoreCounters:
     """What a store has done since it was opened.
 
     Attributes:
-        bytes_read: bytes of all blocks read, those of transfers that failed later included.
-        bytes_written: bytes of all blocks written, likewise.
+        bytes_read: bytes of all pieces read, those of transfers that failed later included.
+        bytes_written: bytes of all pieces written, likewise.
         read_busy_s: time during which at least one read was in service.
         write_busy_s: time during which at least one write was in service.
     """

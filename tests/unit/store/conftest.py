@@ -44,9 +44,12 @@ def refusing_kernel() -> Kernel:
 
 
 @pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Cuts transfers into blocks of two pages, so that small buffers have many."""
-    block_bytes = 8192
-    monkeypatch.setattr("outsize.store.checksum.BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr("outsize.store.transfer.BLOCK_BYTES", block_bytes)
-    return block_bytes
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Cuts transfers into pieces of two pages, so that small buffers have many; each page has a
+    digest of its own.
+    """
+    piece_bytes = 8192
+    monkeypatch.setattr("outsize.store.transfer.PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr("outsize.store.transfer.BLOCK_BYTES", piece_bytes // 2)
+    monkeypatch.setattr("outsize.store.checksum.BLOCK_BYTES", piece_bytes // 2)
+    return piece_bytes

@@ -58,7 +58,8 @@ def test_the_store_behaves_like_a_dictionary_of_bytes(script):
     extents, steps = script
     model = {extent.name: (bytes(extent.size_bytes), None) for extent in extents}
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("outsize.store.transfer.BLOCK_BYTES", 2 * PAGE)
+        patch.setattr("outsize.store.transfer.PIECE_BYTES", 2 * PAGE)
+        patch.setattr("outsize.store.transfer.BLOCK_BYTES", PAGE)
         path = Path(folder) / "state.bin"
         store = DiskStore(path, extents, create=True, notice=str)
         for step in steps:

@@ -110,7 +110,7 @@ def test_bytes_survive_closing_and_opening(path, pages):
     assert bytes(target) == b"k" * 16384
 
 
-def test_short_transfers_go_on_at_the_next_page(path, pages, small_blocks):
+def test_short_transfers_go_on_at_the_next_page(path, pages, small_pieces):
     counts = []
 
     def short(system_call):
@@ -144,7 +144,7 @@ def test_a_file_that_was_cut_while_open_fails_the_read(path, pages):
 
 
 def test_an_io_error_names_extent_file_and_byte_and_the_next_transfer_works(
-    path, pages, small_blocks
+    path, pages, small_pieces
 ):
     def broken_at_byte_8192(fd: int, buffers: list[memoryview], offset: int) -> int:
         return failing(errno.EIO)() if offset == 8192 else os.preadv(fd, buffers, offset)
@@ -237,8 +237,8 @@ def test_a_file_system_without_direct_io_is_used_and_said_once(path, pages, refu
     assert f"The file system of {path} refuses direct I/O" in notices[0]
 
 
-def test_without_direct_io_clean_pages_are_dropped_behind_every_block(
-    path, pages, refusing_kernel, small_blocks
+def test_without_direct_io_clean_pages_are_dropped_behind_every_piece(
+    path, pages, refusing_kernel, small_pieces
 ):
     calls: list[tuple[str, int, int]] = []
 
