@@ -1,18 +1,25 @@
-"""Where does the time of a step go? One run with every action timed, one step of it profiled.
+"""Where does the time of a step go? One run with every action timed, one step of it sampled.
 
     python bench/step_profile.py smollm2-135m --memory 1GiB [--tokens-per-step 4096] [--steps 4]
 
-Times each kind of action in every step but the first and the last one, and profiles the last one:
-its time outside PyTorch's own operations and waits for the disk is what Python costs, the
-profiler's own cost included. Writes a table to bench/results.
+Times each kind of action in every step but the first and the last one. In the last one `py-spy`
+(from PyPI) looks from outside, 200 times a second, at who holds the interpreter's lock: PyTorch's
+operations and waits let go of it, so the share of looks at which the computing thread holds it is
+what Python costs. Writes a table to bench/results.
 """
 
 import argparse
 import datetime
 import json
+import os
+import shutil
+import signal
+import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,9 +29,6 @@ from train_command import run_options, train_arguments
 
 prepare_process()
 
-from torch.autograd.profiler_util import FunctionEvent  # noqa: E402
-from torch.profiler import ProfilerActivity, profile  # noqa: E402
-
 from outsize.cli import main as outsize  # noqa: E402
 from outsize.plan.actions import Compute, Update, Work  # noqa: E402
 from outsize.plan.simulate import work_seconds  # noqa: E402
@@ -32,13 +36,15 @@ from outsize.train.kernels import TrainKernels  # noqa: E402
 from outsize.train.trainer import Trainer  # noqa: E402
 
 HERE = Path(__file__).parent
+LOOKS_PER_S = 200
 
 
 class Watch:
     """Times every action and every wait of a run."""
 
-    def __init__(self, last_step: int) -> None:
+    def __init__(self, last_step: int, stacks: Path) -> None:
         self.last_step = last_step
+        self.stacks = stacks
         self.steps: list[dict[str, float]] = []
         self.idle: dict[str, float] = defaultdict(float)
         self.python_share = 0.0
@@ -51,24 +57,23 @@ class Watch:
         self._now[kind(action, kernels)] += time.perf_counter() - start_s
 
     def step(self, original, trainer, step: int, actions) -> None:
-        """Do one step, profiled if it is the last one."""
+        """Do one step, sampled if it is the last one."""
         if step == 1:  # the first step has no update
             self._note_idle(trainer, actions)
         self._now = defaultdict(float)
         exposed_s = trainer._executor.exposed_io_s
         start_s = time.perf_counter()
-        if step + 1 < self.last_step:
-            original(trainer, step, actions)
-        else:
-            with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        if step + 1 == self.last_step:
+            with sampled(self.stacks):
                 original(trainer, step, actions)
+            seconds = time.perf_counter() - start_s
+            self.python_share = num_looks(self.stacks) / LOOKS_PER_S / seconds
+            return
+        original(trainer, step, actions)
         step_s = time.perf_counter() - start_s
         waited_s = trainer._executor.exposed_io_s - exposed_s
         times = dict(self._now) | {"waiting for the disk": waited_s}
-        if step + 1 < self.last_step:
-            self.steps.append(times | {"all else": step_s - sum(times.values())})
-        else:
-            self._note_python(profiler, trainer.log.step_s[-1] - waited_s)
+        self.steps.append(times | {"all else": step_s - sum(times.values())})
 
     def _note_idle(self, trainer, actions) -> None:
         """Note the times of the kinds of actions that were measured without transfers beside."""
@@ -79,16 +84,24 @@ class Watch:
                     session.layout, action, session.machine, session.profile.costs
                 )
 
-    def _note_python(self, profiler: profile, computing_s: float) -> None:
-        own_us = sum(e.self_cpu_time_total for e in profiler.events() if not calls_python(e))
-        self.python_share = 1 - own_us / 1e6 / computing_s
+
+@contextmanager
+def sampled(stacks: Path) -> Iterator[None]:
+    """Write which stacks of this process hold the interpreter's lock, and how often."""
+    command = ["py-spy", "record", "--gil", "--nonblocking", "--rate", str(LOOKS_PER_S)]
+    command += ["--duration", "unlimited", "--format", "raw", "--output", str(stacks)]
+    sampler = subprocess.Popen([*command, "--pid", str(os.getpid())], stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        sampler.send_signal(signal.SIGINT)
+        sampler.wait()
 
 
-def calls_python(event: FunctionEvent) -> bool:
-    """Tell whether an operation was handed to a mode in Python (`ops/keep.py`), which runs it again
-    or returns a view of what was kept; its own time is then Python's.
-    """
-    return any(child.name in (event.name, "aten::as_strided") for child in event.cpu_children)
+def num_looks(stacks: Path) -> int:
+    """Return how often the thread that computes held the lock; the drive's threads are others."""
+    lines = stacks.read_text().splitlines()
+    return sum(int(line.rpartition(" ")[2]) for line in lines if "Lane._serve" not in line)
 
 
 def kind(action: Work, kernels: TrainKernels) -> str:
@@ -113,11 +126,13 @@ def alone(watch: Watch, name: str) -> str:
 
 def main() -> None:
     options = read_options()
-    watch = Watch(options.steps)
+    if shutil.which("py-spy") is None:
+        sys.exit("py-spy is not there: pip install py-spy")
     run, step = TrainKernels.run, Trainer._step
     TrainKernels.run = lambda *inputs: watch.run(run, *inputs)
     Trainer._step = lambda *inputs: watch.step(step, *inputs)
     with TemporaryDirectory(dir=options.work) as folder:
+        watch = Watch(options.steps, Path(folder) / "stacks")
         model = Path(folder) / "model"
         model.mkdir()
         (model / "config.json").write_text(json.dumps(SHAPES[options.shape]))
@@ -155,8 +170,8 @@ def report(options: argparse.Namespace, watch: Watch) -> None:
             for name, seconds in sorted(names.items(), key=lambda item: -item[1])
         ),
         "",
-        "Outside PyTorch's operations and waits for the disk, in a profiled step and with the "
-        f"profiler's own cost: {watch.python_share:.1%} of it.",
+        "Python, outside PyTorch's operations and waits: the computing thread holds the "
+        f"interpreter's lock in {watch.python_share:.1%} of a step.",
     ]
     name = f"step-profile-{options.shape}-{options.tokens_per_step}-{options.memory}.md"
     path = HERE / "results" / name
