@@ -17,6 +17,8 @@ Kind = Literal["text", "integer", "number", "size", "flag", "choice", "list"]
 PackedAttention = Literal["masked", "split"]
 """How attention keeps the examples of a row apart: by a mask, or by taking one at a time."""
 
+OptimizerName = Literal["adamw", "lion", "sgd"]
+
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
 

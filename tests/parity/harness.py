@@ -17,7 +17,6 @@ from outsize.models.architectures import ARCHITECTURES
 from outsize.models.initialise import initial_values
 from outsize.models.layered import LayeredModel
 from outsize.models.registry import build
-from outsize.ops.adamw import AdamW
 from outsize.ops.dtypes import TORCH_DTYPES
 from outsize.plan.layout import STATE_COMPONENTS, Layout, state
 from outsize.plan.residency import DoesNotFitError
@@ -34,6 +33,7 @@ from outsize.train.evaluate import Evaluator
 from outsize.train.import_weights import import_state
 from outsize.train.kernels import TrainKernels
 from outsize.train.measurable import largest_action_bytes
+from outsize.train.optimizer import make_optimizer
 from outsize.train.options import TrainOptions
 from outsize.train.profiled import Profile
 from outsize.train.session import Session
@@ -141,12 +141,7 @@ def make_session(
         span_elements=span_elements,
     )
     layout = replace(layout, keeping_blocks=layout.num_blocks if keeps_products else 0)
-    optimizer = AdamW(
-        beta1=options.adam_beta1,
-        beta2=options.adam_beta2,
-        epsilon=options.adam_epsilon,
-        weight_decay=options.weight_decay,
-    )
+    optimizer = make_optimizer(options)
     size = EVERYTHING_BYTES
     if arena != "whole":
         size = least_arena_bytes(layout)
@@ -308,10 +303,11 @@ def read_state(store: Store, layout: Layout, slots: Slots) -> State:
             view = memoryview(bytearray(layout.region_bytes[region]))
             store.start_read(extent_name(region, version.slot), view, version.checksum).wait()
             for piece in layer.pieces(span):
-                found = state_piece(view, layer, span, piece)
-                for component in STATE_COMPONENTS:
+                found = state_piece(view, layer, span, piece, layout.workload.num_moments)
+                values = (found.master, *found.moments)
+                for component, value in zip(STATE_COMPONENTS, values, strict=False):
                     of_tensor = parts.setdefault(piece.placed.tensor.name, {})
-                    of_tensor.setdefault(component, []).append(getattr(found, component))
+                    of_tensor.setdefault(component, []).append(value)
     return {n: {c: torch.cat(p) for c, p in found.items()} for n, found in parts.items()}
 
 
@@ -343,7 +339,8 @@ def assert_equal_states(found: State, expected: State) -> None:
         if not torch.equal(values, found[name][component])
     }
     assert different == {}
-    assert any(bool(components["exp_avg"].any()) for components in found.values())
+    trained = [c.get("exp_avg", c["master"]) for c in found.values()]
+    assert any(bool(values.any()) for values in trained)
 
 
 class _LateTransfer:

@@ -133,6 +133,29 @@ def test_optimizer_options_equal_plain(kind: str, weight_decay: float, tmp_path:
     assert_equal_to_plain("GPT-2", options, tmp_path)
 
 
+@pytest.mark.parametrize("arena", ["least", "whole"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("optim", "sgd_momentum", "num_components"),
+    [("lion_32bit", 0.0, 2), ("sgd", 0.9, 2), ("sgd", 0.0, 1)],
+)
+def test_other_optimizers_equal_plain(
+    optim: str,
+    sgd_momentum: float,
+    num_components: int,
+    dtype: str,
+    weight_decay: float,
+    arena: str,
+    tmp_path: Path,
+) -> None:
+    options = make_options(
+        optim=optim, sgd_momentum=sgd_momentum, dtype=dtype, weight_decay=weight_decay
+    )
+    run = assert_equal_to_plain("Llama tied", options, tmp_path, arena=arena)
+    assert {len(components) for components in run.state().values()} == {num_components}
+
+
 @pytest.mark.parametrize("name", ["Llama tied", "Llama"])
 def test_the_norm_of_a_very_large_tensor_is_taken_in_spans(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -64,7 +64,7 @@ _LOGGING = "every step is reported, on stderr"
 _PRECISION = "compute is bfloat16 or float32 with float32 masters and moments; use dtype"
 _COMPILE = "layers run as Transformers wrote them, so that the result stays equal to plain PyTorch"
 _LOSS = "the loss is the plain cross-entropy, mean over the tokens of a step"
-_OPTIMIZER = "the optimizer is AdamW with float32 moments (adamw_torch, adamw_torch_fused)"
+_OPTIMIZER = "optimizers have float32 moments and no options but those of this verb"
 
 
 def _rows(why: str, **values: tuple[object, ...]) -> dict[str, Accepted]:
@@ -74,7 +74,6 @@ def _rows(why: str, **values: tuple[object, ...]) -> dict[str, Accepted]:
 ACCEPTED: dict[str, Accepted] = {
     **_rows(
         _OPTIMIZER,
-        optim=("adamw_torch", "adamw_torch_fused"),
         optim_args=(None,),
         optim_target_modules=(None,),
         adafactor=(False,),

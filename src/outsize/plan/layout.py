@@ -1,8 +1,8 @@
 """Where the bytes of every tensor lie: regions, spans and extents.
 
 A layer's tensors are laid end to end in one padded run of elements. `weights/L` and `gradient/L`
-hold that run in the compute dtype; `state/L/S` holds one span of it as fp32 master, first and
-second moment. A span is a fixed number of elements, so that an update touches a few MiB whatever
+hold that run in the compute dtype; `state/L/S` holds one span of it as fp32 master and
+moments. A span is a fixed number of elements, so that an update touches a few MiB whatever
 the layer's size.
 """
 
@@ -16,6 +16,8 @@ from outsize.spec.tensor import DTYPE_BYTES, PAGE_BYTES, TENSOR_ALIGNMENT_BYTES,
 from outsize.spec.workload import TrainWorkload
 
 STATE_COMPONENTS = ("master", "exp_avg", "exp_avg_sq")
+"""What a span of state holds, one after the other, as far as the optimizer has so many moments."""
+
 NORM_SPAN_ELEMENTS = 64 * 2**20
 """Tensors above this many elements have their norm taken in spans of it, so that the fp32 copy is
 at most 256 MiB.
@@ -128,6 +130,11 @@ class Layout:
         return {}
 
     @property
+    def num_components(self) -> int:
+        """Fp32 numbers of the training state for each weight: its master and its moments."""
+        return 1 + self.workload.num_moments
+
+    @property
     def num_blocks(self) -> int:
         """Layers between the first and the last one."""
         return max(0, len(self.model.layers) - 2)
@@ -156,7 +163,7 @@ class Layout:
                 sizes[weights(index)] = sizes[gradient(index)] = run_bytes
                 sizes[norm_copy(index)] = _norm_copy_bytes(layer)
             for span in range(layer.num_spans):
-                sizes[state(index, span)] = len(STATE_COMPONENTS) * layer.component_bytes(span)
+                sizes[state(index, span)] = self.num_components * layer.component_bytes(span)
         hidden_bytes = align_up(
             self.workload.micro_batch_tokens * self.model.hidden_size * item, PAGE_BYTES
         )

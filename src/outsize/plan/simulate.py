@@ -16,11 +16,6 @@ from outsize.plan.layout import Layout
 from outsize.plan.schedule import UpdateOn, uses
 from outsize.spec.machine import Lanes, LayerCost
 
-UPDATE_BYTES_PER_ELEMENT = 30
-"""Memory traffic of the optimizer update: master and moments read and written, gradient read,
-weight written.
-"""
-
 _LOSS_FRACTION = 1 / 3
 """Share of the head's forward and backward, which are one action, that its loss alone takes: one of
 three products with the projection, one of three passes over the logits.
@@ -148,6 +143,13 @@ class _Run:
         )
 
 
+def update_bytes_per_element(layout: Layout) -> int:
+    """Return the memory traffic of an optimizer update: master and moments read and written,
+    gradient read, weight written.
+    """
+    return 8 * layout.num_components + 6
+
+
 def work_seconds(
     layout: Layout,
     action: Work,
@@ -159,7 +161,7 @@ def work_seconds(
     rates = machine if tier == "host" or machine.device is None else machine.device
     if isinstance(action, Update):
         start, stop = layout.layers[action.layer].span(action.span)
-        bytes_per_element = UPDATE_BYTES_PER_ELEMENT if action.kind == "optimizer" else 6
+        bytes_per_element = update_bytes_per_element(layout) if action.kind == "optimizer" else 6
         return bytes_per_element * (stop - start) / rates.update_bytes_per_s
     if action.phase == "gradient_norm":
         return 10 * layout.layers[action.layer].num_elements / rates.update_bytes_per_s

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from outsize.spec.tensor import DType
-from outsize.values import PackedAttention
+from outsize.values import OptimizerName, PackedAttention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,8 @@ class TrainWorkload:
         dtype: compute dtype of weights, activations and gradients.
         clip: whether gradients are clipped by their global norm.
         packed_attention: how attention treats rows of several examples.
+        optimizer: what updates the masters.
+        num_moments: fp32 numbers that it remembers for each weight besides the master.
     """
 
     rows_per_step: int
@@ -25,6 +27,8 @@ class TrainWorkload:
     dtype: DType
     clip: bool
     packed_attention: PackedAttention = "masked"
+    optimizer: OptimizerName = "adamw"
+    num_moments: int = 2
 
     @property
     def num_micro_batches(self) -> int:

@@ -67,7 +67,7 @@ def import_state(
         StorageError: the disk failed.
 
     Cost: up to three spans of the arena, and for fresh weights the largest layer in fp32 there;
-    writes 12 bytes a parameter.
+    writes 4 bytes a parameter for the master and for each moment.
     """
     size = _slot_bytes(layout)
     drawn = _drawn_at(arena, layout) if source is None else arena.size_bytes

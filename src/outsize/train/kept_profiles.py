@@ -173,6 +173,8 @@ def _digest(layout: Layout, fingerprint: str | None, threads: int | None) -> str
         workload.dtype,
         workload.clip,
         workload.packed_attention,
+        workload.optimizer,
+        workload.num_moments,
         layout.span_elements,
     )
     return hashlib.blake2b(repr(tuple(facts)).encode(), digest_size=12).hexdigest()

@@ -13,30 +13,20 @@ import torch
 from torch import Tensor
 
 from outsize.models.layered import LayeredModel
-from outsize.ops.adamw import AdamW, adamw_, clip_factor, tensor_norms
+from outsize.ops.clip import clip_factor, tensor_norms
 from outsize.ops.keep import ATTENTION, PRODUCTS, Keep, KeptResults, Places, Reuse
+from outsize.ops.pieces import Optimizer, StatePiece
 from outsize.plan import layout as names
 from outsize.plan.actions import Compute, Update, Work
-from outsize.plan.layout import Layout
-from outsize.train.options import TrainOptions
+from outsize.plan.layout import LayerLayout, Layout, Piece
 from outsize.train.step_data import PendingUpdate, StepInputs, StepResults
 from outsize.train.views import as_tensor, layer_tensors, run_piece, state_piece
-
-
-def make_optimizer(options: TrainOptions) -> AdamW:
-    """Return the numbers of the optimizer."""
-    return AdamW(
-        beta1=options.adam_beta1,
-        beta2=options.adam_beta2,
-        epsilon=options.adam_epsilon,
-        weight_decay=options.weight_decay,
-    )
 
 
 class TrainKernels:
     """`Kernels` of a train step; set `inputs`, `pending` and `results` before a list runs."""
 
-    def __init__(self, model: LayeredModel, layout: Layout, optimizer: AdamW) -> None:
+    def __init__(self, model: LayeredModel, layout: Layout, optimizer: Optimizer) -> None:
         self._model = model
         self._layout = layout
         self._optimizer = optimizer
@@ -79,7 +69,7 @@ class TrainKernels:
         layout, state = self._layout.layers[layer], views[names.state(layer, span)]
         for piece in layout.pieces(span):
             weight = run_piece(views[names.weights(layer)], piece, self._model.dtype)
-            weight.copy_(state_piece(state, layout, span, piece).master)
+            weight.copy_(self._piece(state, layout, span, piece).master)
 
     def _update(self, layer: int, span: int, views: Mapping[str, memoryview]) -> None:
         layout, state = self._layout.layers[layer], views[names.state(layer, span)]
@@ -94,15 +84,17 @@ class TrainKernels:
             if self.pending.factor is not None:
                 # A gradient in fp32 is a view of its region; the clipped one must not replace it.
                 gradients = [g * self.pending.factor for g in gradients]
-            adamw_(
-                [state_piece(state, layout, span, p) for p in pieces],
+            self._optimizer.update_(
+                [self._piece(state, layout, span, p) for p in pieces],
                 gradients,
                 step=self.pending.step,
                 learning_rate=self.pending.learning_rate,
-                optimizer=self._optimizer,
                 weight_decay=self._optimizer.weight_decay if decays else 0.0,
             )
         self._derive(layer, span, views)
+
+    def _piece(self, state: memoryview, layer: LayerLayout, span: int, piece: Piece) -> StatePiece:
+        return state_piece(state, layer, span, piece, self._layout.workload.num_moments)
 
     @torch.no_grad()
     def _forward(self, layer: int, m: int, views: Mapping[str, memoryview]) -> None:

@@ -20,6 +20,7 @@ from outsize.values import (
     Positive,
 )
 
+OptimizerType = Literal["adamw_torch", "adamw_torch_fused", "lion_32bit", "sgd"]
 SchedulerType = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 
 
@@ -45,9 +46,13 @@ class TrainOptions:
         lr_scheduler_type: shape of the learning-rate schedule after warm-up.
         warmup_steps: steps of linear warm-up; None means that `warmup_ratio` decides.
         warmup_ratio: fraction of all steps that warm up.
-        weight_decay: decoupled weight decay; norms and biases are exempt.
-        adam_beta1: decay of the first moment.
-        adam_beta2: decay of the second moment.
+        optim: optimizer: AdamW (12 bytes of state a parameter), Lion (8), or SGD (8, or 4 without
+            momentum). Both names of AdamW mean PyTorch's fused one.
+        weight_decay: weight decay; norms and biases are exempt. Decoupled, but for SGD, where it is
+            added to the gradient.
+        adam_beta1: decay of AdamW's first moment; weight of Lion's momentum in an update.
+        adam_beta2: decay of AdamW's second moment, or of Lion's momentum (its paper takes 0.99).
+        sgd_momentum: momentum of SGD.
         adam_epsilon: added to the root of the second moment.
         max_grad_norm: global gradient norm to clip to; 0 switches clipping off.
         seed: decides the data order and fresh weights.
@@ -94,10 +99,12 @@ class TrainOptions:
     lr_scheduler_type: SchedulerType = "linear"
     warmup_steps: CountOrZero | None = None
     warmup_ratio: Fraction = 0.0
+    optim: OptimizerType = "adamw_torch"
     weight_decay: NonNegative = 0.0
     adam_beta1: Decay = 0.9
     adam_beta2: Decay = 0.999
     adam_epsilon: Positive = 1e-8
+    sgd_momentum: Decay = 0.0
     max_grad_norm: NonNegative = 1.0
     seed: CountOrZero = 0
     output: str | None = None
@@ -133,6 +140,7 @@ class TrainOptions:
             self._check_source()
             self._check_shape()
             self._check_schedule()
+            self._check_optimizer()
             self._check_evaluation()
 
     def _check_source(self) -> None:
@@ -166,6 +174,13 @@ class TrainOptions:
             raise UsageError(
                 "lr_scheduler_type=constant has no warm-up. "
                 "Try --lr-scheduler-type constant_with_warmup."
+            )
+
+    def _check_optimizer(self) -> None:
+        if self.sgd_momentum and self.optim != "sgd":
+            raise UsageError(
+                f"sgd_momentum is for optim=sgd, and optim is {self.optim}. "
+                "Leave it out, or give --optim sgd."
             )
 
     def _check_evaluation(self) -> None:

@@ -20,7 +20,7 @@ from outsize.models.layered import Batch, LayeredModel
 from outsize.plan.actions import Compute, Update, Work
 from outsize.plan.layout import Layout
 from outsize.plan.schedule import train_step, uses
-from outsize.plan.simulate import UPDATE_BYTES_PER_ELEMENT, Costs
+from outsize.plan.simulate import Costs, update_bytes_per_element
 from outsize.spec.machine import LayerCost
 from outsize.store.arena import HostArena
 from outsize.store.budget import resident_bytes
@@ -148,7 +148,7 @@ def _update_rate(
             update = Update(index, 0, "optimizer")
             seconds += min(_time(layout, kernels, arena, update) for _ in range(_ROUNDS))
             elements += last - first
-    return UPDATE_BYTES_PER_ELEMENT * elements / max(seconds, 1e-9)
+    return update_bytes_per_element(layout) * elements / max(seconds, 1e-9)
 
 
 def _replay(

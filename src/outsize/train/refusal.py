@@ -12,12 +12,13 @@ from outsize.plan.layout import Layout
 from outsize.store.budget import resident_bytes
 from outsize.store.heap import trim_heap
 from outsize.train.fit import LEAST_SLACK_BYTES, candidate, make_layouts
-from outsize.train.kernels import TrainKernels, make_optimizer
+from outsize.train.kernels import TrainKernels
 from outsize.train.measurable import (
     generous_temporaries_bytes,
     largest_action_bytes,
     least_temporaries_bytes,
 )
+from outsize.train.optimizer import make_optimizer
 from outsize.train.options import TrainOptions
 from outsize.train.profiled import Profile
 from outsize.train.remedies import largest_roles, memory_remedy, no_plan, subject

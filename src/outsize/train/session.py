@@ -27,8 +27,9 @@ from outsize.train.fit import (
     slack_bytes,
 )
 from outsize.train.kept_profiles import keep_profile, kept_profile
-from outsize.train.kernels import TrainKernels, make_optimizer
+from outsize.train.kernels import TrainKernels
 from outsize.train.measurable import surely_measurable
+from outsize.train.optimizer import make_optimizer
 from outsize.train.options import TrainOptions
 from outsize.train.profile import profile_layers
 from outsize.train.profiled import Profile

@@ -6,7 +6,7 @@ A region is a memoryview of the arena; every tensor made here shares its bytes.
 import torch
 from torch import Tensor
 
-from outsize.ops.adamw import Moments
+from outsize.ops.pieces import StatePiece
 from outsize.plan.layout import LayerLayout, Piece
 
 
@@ -31,13 +31,15 @@ def run_piece(view: memoryview, piece: Piece, dtype: torch.dtype) -> Tensor:
     return as_tensor(view, dtype, piece.start, (piece.stop - piece.start,))
 
 
-def state_piece(view: memoryview, layout: LayerLayout, span: int, piece: Piece) -> Moments:
+def state_piece(
+    view: memoryview, layout: LayerLayout, span: int, piece: Piece, num_moments: int
+) -> StatePiece:
     """Return master and moments of `piece` in the region of its span, 1-D fp32."""
     first, _ = layout.span(span)
     stride = layout.component_bytes(span) // 4
     shape = (piece.stop - piece.start,)
-    master, exp_avg, exp_avg_sq = (
+    master, *moments = (
         as_tensor(view, torch.float32, component * stride + piece.start - first, shape)
-        for component in range(3)
+        for component in range(1 + num_moments)
     )
-    return Moments(master=master, exp_avg=exp_avg, exp_avg_sq=exp_avg_sq)
+    return StatePiece(master=master, moments=tuple(moments))

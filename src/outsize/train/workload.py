@@ -4,6 +4,7 @@ from outsize.errors import UsageError
 from outsize.spec.model import ModelSpec
 from outsize.spec.workload import TrainWorkload
 from outsize.train.options import TrainOptions
+from outsize.values import OptimizerName
 
 _MICRO_BATCH_TOKENS = 1024
 """Tokens of a micro-batch when the user does not say: from here on the matrix products run at full
@@ -62,9 +63,32 @@ def make_workload(
             dtype=options.dtype,
             clip=options.max_grad_norm > 0,
             packed_attention=options.packed_attention,
+            optimizer=optimizer_of(options),
+            num_moments=num_moments(options),
         )
         for count in _micro_batches(options, rows, model, num_threads)
     )
+
+
+def optimizer_of(options: TrainOptions) -> OptimizerName:
+    """Return the optimizer that the options name in the words of the Hugging Face trainers."""
+    match options.optim:
+        case "lion_32bit":
+            return "lion"
+        case "sgd":
+            return "sgd"
+    return "adamw"
+
+
+def num_moments(options: TrainOptions) -> int:
+    """Return how many fp32 numbers the optimizer remembers for each weight."""
+    match optimizer_of(options):
+        case "adamw":
+            return 2
+        case "lion":
+            return 1
+        case "sgd":
+            return int(options.sgd_momentum > 0)
 
 
 def _micro_batches(

@@ -47,23 +47,25 @@ def test_tensors_of_a_layer_have_their_shapes_and_do_not_overlap(spec, dtype):
 
 
 @settings(deadline=None, max_examples=60)
-@given(layers(), st.sampled_from([32, 96, 10**6]))
-def test_pieces_of_state_and_run_are_the_same_elements(spec, span_elements):
+@given(layers(), st.sampled_from([32, 96, 10**6]), st.integers(0, 2))
+def test_pieces_of_state_and_run_are_the_same_elements(spec, span_elements, num_moments):
     layout = LayerLayout(layer=spec, span_elements=span_elements)
     run = memory(layout.num_elements * 4)
     for span in range(layout.num_spans):
-        state = memory(3 * layout.component_bytes(span))
+        state = memory((1 + num_moments) * layout.component_bytes(span))
         for piece in layout.pieces(span):
-            moments = state_piece(state, layout, span, piece)
-            for value, part in enumerate((moments.master, moments.exp_avg, moments.exp_avg_sq)):
+            own = state_piece(state, layout, span, piece, num_moments)
+            assert len(own.moments) == num_moments
+            for value, part in enumerate((own.master, *own.moments)):
                 assert part.dtype == torch.float32
                 assert len(part) == piece.stop - piece.start
                 part += value + 1  # each element belongs to one piece: nothing is added to twice
-            run_piece(run, piece, torch.float32).copy_(moments.master)
+            run_piece(run, piece, torch.float32).copy_(own.master)
         found = torch.frombuffer(state, dtype=torch.float32)
-        assert set(found.tolist()) <= {0.0, 1.0, 2.0, 3.0}
+        values = range(1, 2 + num_moments)
+        assert set(found.tolist()) <= {0.0, *map(float, values)}
         elements = sum(piece.stop - piece.start for piece in layout.pieces(span))
-        assert [int((found == v).sum()) for v in (1, 2, 3)] == [elements] * 3
+        assert [int((found == v).sum()) for v in values] == [elements] * len(values)
     for made in layer_tensors(run, layout, torch.float32).values():
         assert bool((made == 1).all())
 
@@ -74,8 +76,7 @@ def test_the_components_of_a_span_are_pages_apart():
     )
     state = memory(3 * 4096)
     second = layout.pieces(1)[0]
-    moments = state_piece(state, layout, 1, second)
+    own = state_piece(state, layout, 1, second, 2)
     base = torch.frombuffer(state, dtype=torch.float32).data_ptr()
-    assert moments.master.data_ptr() == base
-    assert moments.exp_avg.data_ptr() == base + 4096
-    assert moments.exp_avg_sq.data_ptr() == base + 8192
+    assert own.master.data_ptr() == base
+    assert [moment.data_ptr() for moment in own.moments] == [base + 4096, base + 8192]

@@ -1,4 +1,4 @@
-"""Plain PyTorch: the same module whole in memory, autograd, and `torch.optim.AdamW`.
+"""Plain PyTorch: the same module whole in memory, autograd, and an optimizer of `torch.optim`.
 
 This is the side that streaming must equal, so it shares as little as it can with it: the data, the
 loss of hidden states (`ops/loss.py`, which has a test of its own against Transformers), and the
@@ -19,6 +19,7 @@ from outsize.ops.loss import linear_cross_entropy
 from outsize.plan import layout
 from outsize.train.learning_rate import learning_rate
 from outsize.train.options import TrainOptions
+from outsize.train.verify.plain_optimizers import MOMENTS, plain_optimizer
 
 # As in `Trainer.get_decay_parameter_names` of Transformers, which needs a whole Trainer.
 _NO_DECAY = ["bias", "layernorm", "rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
@@ -31,7 +32,7 @@ class PlainSpan:
     Attributes:
         name: the parameter's name in the state dict.
         start: first element of it.
-        values: 1-D fp32 `master`, `exp_avg` and `exp_avg_sq`.
+        values: 1-D fp32 `master` and as many of `exp_avg` and `exp_avg_sq` as the optimizer has.
     """
 
     name: str
@@ -98,9 +99,13 @@ class PlainTrainer:
         for name, masters in self._masters.items():
             start = 0
             for master in masters:
-                moments = self._optimizer.state[master]
+                found = self._optimizer.state[master]
                 values = {"master": master.detach().flatten()}
-                values |= {k: moments[k].flatten() for k in ("exp_avg", "exp_avg_sq")}
+                values |= {
+                    ours: found[theirs].flatten()
+                    for theirs, ours in MOMENTS.items()
+                    if found.get(theirs) is not None
+                }
                 yield PlainSpan(name=name, start=start, values=values)
                 start += master.numel()
 
@@ -119,7 +124,7 @@ class PlainTrainer:
             logit_scale=self._logit_scale,
         )
 
-    def _make_optimizer(self) -> torch.optim.AdamW:
+    def _make_optimizer(self) -> torch.optim.Optimizer:
         options = self._options
         decaying = set(get_parameter_names(self._module, [nn.LayerNorm], _NO_DECAY))
         groups = [
@@ -131,13 +136,7 @@ class PlainTrainer:
             }
             for d in (True, False)
         ]
-        return torch.optim.AdamW(
-            groups,
-            lr=options.learning_rate,
-            betas=(options.adam_beta1, options.adam_beta2),
-            eps=options.adam_epsilon,
-            fused=True,
-        )
+        return plain_optimizer(options, groups)
 
     def _take_gradients(self) -> None:
         """Move every parameter's gradient to its masters, in fp32."""
