@@ -64,6 +64,8 @@ def _meaning(key: str, value: object) -> Settings:
         case "completion_only_loss" | "assistant_only_loss":
             on = convert(key, _FLAG, value)
             return {} if on is None else {"train_on": "answer" if on else "all"}
+        case "optim" if _plain(value) == "adamw_torch_fused":  # which is the only one here
+            return {key: "adamw_torch"}
         case "data_seed" if value is None:
             return {}
     return {key: value}

@@ -64,7 +64,7 @@ _LOGGING = "every step is reported, on stderr"
 _PRECISION = "compute is bfloat16 or float32 with float32 masters and moments; use dtype"
 _COMPILE = "layers run as Transformers wrote them, so that the result stays equal to plain PyTorch"
 _LOSS = "the loss is the plain cross-entropy, mean over the tokens of a step"
-_OPTIMIZER = "optimizers have float32 moments and no options but those of this verb"
+_OPTIMIZER = "the optimizers are those of optim, and take no options but those of this verb"
 
 
 def _rows(why: str, **values: tuple[object, ...]) -> dict[str, Accepted]:

@@ -36,7 +36,7 @@ class Lion:
     ) -> None:
         """Apply one update; see `Optimizer`.
 
-        Cost: two copies of the largest piece.
+        Cost: three copies of the largest piece.
         """
         for piece, gradient in zip(pieces, gradients, strict=True):
             (momentum,) = piece.moments

@@ -43,7 +43,7 @@ class Optimizer(Protocol):
 
         Args:
             pieces: masters and moments.
-            gradients: fp32, one per piece, already clipped; may be overwritten.
+            gradients: fp32, one per piece, already clipped; never changed.
             step: number of this update, from 1.
             learning_rate: of this update.
             weight_decay: of these pieces; 0 for norms and biases.

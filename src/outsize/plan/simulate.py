@@ -16,6 +16,9 @@ from outsize.plan.layout import Layout
 from outsize.plan.schedule import UpdateOn, uses
 from outsize.spec.machine import Lanes, LayerCost
 
+_LION_BYTES = 70
+"""An element's share of what Lion's operations write and read again between them."""
+
 _LOSS_FRACTION = 1 / 3
 """Share of the head's forward and backward, which are one action, that its loss alone takes: one of
 three products with the projection, one of three passes over the logits.
@@ -145,9 +148,11 @@ class _Run:
 
 def update_bytes_per_element(layout: Layout) -> int:
     """Return the memory traffic of an optimizer update: master and moments read and written,
-    gradient read, weight written.
+    gradient read, weight written; and what the operations of Lion, which come one by one, hand to
+    each other.
     """
-    return 8 * layout.num_components + 6
+    between = _LION_BYTES if layout.workload.optimizer == "lion" else 0
+    return 8 * layout.num_components + 6 + between
 
 
 def work_seconds(

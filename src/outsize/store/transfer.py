@@ -17,7 +17,7 @@ MovePiece = Callable[[memoryview, int], None]
 
 PIECE_BYTES = 4 * BLOCK_BYTES
 """What one system call moves. A thread that wakes between two pieces stops one of the threads that
-compute, and the others wait for it: in pieces of 4 MiB a step took 6 % longer.
+compute, and the others wait for it: in pieces of 4 MiB a step took 7 % longer.
 """
 
 

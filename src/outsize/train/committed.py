@@ -43,7 +43,8 @@ class CommittedWeights:
         RunError: there is no run, it has committed nothing yet, or another process works on it.
         StorageError: its files are damaged or cannot be opened.
 
-    Cost: one region of state (12 MiB) on host, and the store's four threads, until `close`.
+    Cost: one region of state (12 MiB with AdamW) on host, and the store's four threads, until
+        `close`.
     """
 
     def __init__(self, path: Path, notice: Callable[[str], None]) -> None:

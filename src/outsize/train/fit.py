@@ -56,8 +56,9 @@ def measurements_differ_bytes(profile: Profile) -> int:
 
 
 def span_elements(model: ModelSpec) -> int:
-    """Return elements of one span of optimizer state: 1 Mi, which is 12 MiB, or a power of four
-    times that where a model would have more than 3000 of them. Part of the state file's format.
+    """Return elements of one span of optimizer state: 1 Mi, which is 12 MiB with AdamW, or a power
+    of four times that where a model would have more than 3000 of them. Part of the state file's
+    format.
     """
     elements = _LEAST_SPAN_ELEMENTS
     while model.num_elements > _MOST_SPANS * elements:

@@ -20,7 +20,13 @@ from outsize.values import (
     Positive,
 )
 
-OptimizerType = Literal["adamw_torch", "adamw_torch_fused", "lion_32bit", "sgd"]
+OptimizerType = Literal["adamw_torch", "lion_32bit", "sgd"]
+_ONLY_FOR: dict[str, tuple[OptimizerType, ...]] = {
+    "adam_beta1": ("adamw_torch", "lion_32bit"),
+    "adam_beta2": ("adamw_torch", "lion_32bit"),
+    "adam_epsilon": ("adamw_torch",),
+    "sgd_momentum": ("sgd",),
+}
 SchedulerType = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 
 
@@ -47,7 +53,7 @@ class TrainOptions:
         warmup_steps: steps of linear warm-up; None means that `warmup_ratio` decides.
         warmup_ratio: fraction of all steps that warm up.
         optim: optimizer: AdamW (12 bytes of state a parameter), Lion (8), or SGD (8, or 4 without
-            momentum). Both names of AdamW mean PyTorch's fused one.
+            momentum).
         weight_decay: weight decay; norms and biases are exempt. Decoupled, but for SGD, where it is
             added to the gradient.
         adam_beta1: decay of AdamW's first moment; weight of Lion's momentum in an update.
@@ -177,11 +183,13 @@ class TrainOptions:
             )
 
     def _check_optimizer(self) -> None:
-        if self.sgd_momentum and self.optim != "sgd":
-            raise UsageError(
-                f"sgd_momentum is for optim=sgd, and optim is {self.optim}. "
-                "Leave it out, or give --optim sgd."
-            )
+        for name, users in _ONLY_FOR.items():
+            usual = type(self).__dataclass_fields__[name].default
+            if self.optim not in users and getattr(self, name) != usual:
+                raise UsageError(
+                    f"{name} is for optim={' or '.join(users)}, and optim is {self.optim}. "
+                    f"Leave it out, or give --optim {users[0]}."
+                )
 
     def _check_evaluation(self) -> None:
         if self.evaluation_data is not None and self.evaluation_fraction:

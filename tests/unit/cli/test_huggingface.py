@@ -43,6 +43,7 @@ def test_the_tables_do_not_overlap_and_lead_to_our_options() -> None:
         ({"bf16": "false"}, {"dtype": "float32"}),
         ({"fp32": True}, {"dtype": "float32"}),
         ({"optim": "sgd"}, {"optim": "sgd"}),
+        ({"optim": "adamw_torch_fused"}, {"optim": "adamw_torch"}),
         ({"gradient_checkpointing": "True"}, {}),
         ({"gradient_checkpointing_kwargs": {"use_reentrant": False}}, {}),
         ({"gradient_checkpointing_kwargs": '{"use_reentrant": false}'}, {}),
@@ -87,7 +88,10 @@ def test_spellings_that_mean_the_same_are_read(
     ("settings", "message"),
     [
         ({"fp16": True}, r"fp16=True cannot be honoured: compute is bfloat16 or float32"),
-        ({"optim_args": "a=1"}, r"optim_args=a=1 cannot be honoured: optimizers have .* Leave it"),
+        (
+            {"optim_args": "a=1"},
+            r"optim_args=a=1 cannot be honoured: the optimizers",
+        ),
         ({"report_to": "wandb"}, r"report_to=wandb cannot be honoured: no tracker"),
         ({"gradient_checkpointing": False}, "layers are always recomputed"),
         ({"save_steps": 500}, r"save_steps=500 cannot be honoured: a run commits by time"),

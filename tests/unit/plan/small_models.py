@@ -1,5 +1,6 @@
 """Small models, workloads and machines for planner tests, drawn at random or by name."""
 
+import inspect
 import math
 from collections.abc import Iterable
 
@@ -82,6 +83,7 @@ def make_workload(
     seq_length: int = 64,
     clip: bool = True,
     dtype: str = "bfloat16",
+    num_moments: int = 2,
 ) -> TrainWorkload:
     return TrainWorkload(
         rows_per_step=num_micro_batches * micro_batch_rows,
@@ -89,12 +91,13 @@ def make_workload(
         seq_length=seq_length,
         dtype=dtype,
         clip=clip,
+        num_moments=num_moments,
     )
 
 
 def make_layout(span_elements: int = 1024, keeping_blocks: int = 0, **changes: object) -> Layout:
     """A layout of `make_model` and `make_workload`, each with the changes that are its own."""
-    of_workload = {"num_micro_batches", "micro_batch_rows", "seq_length", "clip", "dtype"}
+    of_workload = {*inspect.signature(make_workload).parameters}
     workload = {key: value for key, value in changes.items() if key in of_workload}
     model = {key: value for key, value in changes.items() if key not in of_workload}
     return Layout(
@@ -162,4 +165,5 @@ def layouts(draw: st.DrawFn) -> Layout:
         seq_length=draw(st.sampled_from([1, 16, 100])),
         clip=draw(st.booleans()),
         dtype=draw(st.sampled_from(["bfloat16", "float32"])),
+        num_moments=draw(st.integers(0, 2)),
     )

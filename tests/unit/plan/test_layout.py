@@ -73,7 +73,7 @@ def test_regions_are_pages_and_large_enough(layout):
             first, last = own.span(span)
             assert own.component_bytes(span) >= 4 * (last - first)
             size = layout.region_bytes[names.state(index, span)]
-            assert size == 3 * own.component_bytes(span)
+            assert size == (1 + layout.workload.num_moments) * own.component_bytes(span)
 
 
 @settings(deadline=None, max_examples=50)
@@ -82,7 +82,8 @@ def test_only_state_is_durable(layout):
     durable = {region for region in layout.region_bytes if names.is_durable(region)}
     assert durable == {r for r in layout.region_bytes if r.startswith("state/")}
     assert layout.state_bytes == sum(layout.region_bytes[r] for r in durable)
-    assert layout.state_bytes >= 12 * layout.model.num_elements
+    numbers = 1 + layout.workload.num_moments
+    assert layout.state_bytes >= 4 * numbers * layout.model.num_elements
 
 
 def test_region_names_by_example():

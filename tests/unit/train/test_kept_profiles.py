@@ -85,6 +85,8 @@ OTHERS: dict[str, tuple[Layout, str | None, int | None]] = {
     "micro-batch": (workload(micro_batch_rows=1), MACHINE, None),
     "rows": (workload(rows_per_step=8), MACHINE, None),
     "clipping": (workload(clip=False), MACHINE, None),
+    "optimizer": (workload(optimizer="lion"), MACHINE, None),
+    "moments": (workload(num_moments=0), MACHINE, None),
     "span": (replace(LAYOUT, span_elements=2**19), MACHINE, None),
     "depth": (make_candidate(make_decoder(num_blocks=3)).layout, MACHINE, None),
     "width": (make_candidate(make_decoder(num_blocks=2, hidden=512)).layout, MACHINE, None),

@@ -11,6 +11,7 @@ import outsize
 from outsize.errors import RunError, UsageError
 from outsize.plan.layout import Layout
 from outsize.store.journal import Journal, create_journal
+from outsize.train.committed import read_layout
 from outsize.train.fit import make_layouts
 from outsize.train.options import TrainOptions
 from outsize.train.plan_result import Totals
@@ -66,6 +67,17 @@ def test_the_opened_folder_knows_its_span(run: Path) -> None:
     assert folder.span_elements == SPAN
     assert folder.options.micro_batch_size == 2
     folder.close()
+
+
+def test_a_run_of_a_version_that_had_adamw_alone_is_read_as_that(run: Path) -> None:
+    content = json.loads((run / "run.json").read_text())
+    for key in ("optim", "sgd_momentum"):
+        del content["options"][key]
+    for key in ("optimizer", "num_moments"):
+        del content["layout"]["workload"][key]
+    (run / "run.json").write_text(json.dumps(content))
+    assert merged_options(run, asked(run, optim="adamw_torch")).optim == "adamw_torch"
+    assert read_layout(run) == layout_of(2)
 
 
 @pytest.mark.parametrize("name", ["empty", "nowhere"])

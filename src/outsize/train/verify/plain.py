@@ -20,6 +20,7 @@ from outsize.plan import layout
 from outsize.train.learning_rate import learning_rate
 from outsize.train.options import TrainOptions
 from outsize.train.verify.plain_optimizers import MOMENTS, plain_optimizer
+from outsize.train.workload import num_moments
 
 # As in `Trainer.get_decay_parameter_names` of Transformers, which needs a whole Trainer.
 _NO_DECAY = ["bias", "layernorm", "rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
@@ -106,6 +107,7 @@ class PlainTrainer:
                     for theirs, ours in MOMENTS.items()
                     if found.get(theirs) is not None
                 }
+                assert len(values) == 1 + num_moments(self._options), values.keys()
                 yield PlainSpan(name=name, start=start, values=values)
                 start += master.numel()
 
