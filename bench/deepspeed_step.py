@@ -45,6 +45,8 @@ def settings(asked: Asked) -> dict[str, object]:
         "optimizer": {"type": "AdamW", "params": {"lr": 1e-4, "weight_decay": 0.0}},
         "zero_optimization": {
             "stage": 3,
+            # Its buffers hold whole groups: five of the usual 10^9 elements are 20 GB.
+            "sub_group_size": 100_000_000,
             "offload_optimizer": place,
             "offload_param": {"device": "cpu"},
         },
