@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from outsize.ops.pieces import StatePiece
+from outsize.ops.pieces import StatePiece, UpdateNumbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,13 +24,7 @@ class AdamW:
     weight_decay: float
 
     def update_(
-        self,
-        pieces: list[StatePiece],
-        gradients: list[Tensor],
-        *,
-        step: int,
-        learning_rate: float,
-        weight_decay: float,
+        self, pieces: list[StatePiece], gradients: list[Tensor], numbers: UpdateNumbers
     ) -> None:
         """Apply one update with PyTorch's fused kernel; see `Optimizer`."""
         torch._fused_adamw_(  # the kernel behind torch.optim.AdamW(fused=True)
@@ -39,12 +33,12 @@ class AdamW:
             [piece.moments[0] for piece in pieces],
             [piece.moments[1] for piece in pieces],
             [],
-            [torch.tensor(float(step)) for _ in pieces],
+            [torch.tensor(float(numbers.step)) for _ in pieces],
             amsgrad=False,
-            lr=learning_rate,
+            lr=numbers.learning_rate,
             beta1=self.beta1,
             beta2=self.beta2,
-            weight_decay=weight_decay,
+            weight_decay=numbers.weight_decay,
             eps=self.epsilon,
             maximize=False,
             grad_scale=None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from outsize.ops.pieces import StatePiece
+from outsize.ops.pieces import StatePiece, UpdateNumbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +26,7 @@ class Lion:
     weight_decay: float
 
     def update_(
-        self,
-        pieces: list[StatePiece],
-        gradients: list[Tensor],
-        *,
-        step: int,
-        learning_rate: float,
-        weight_decay: float,
+        self, pieces: list[StatePiece], gradients: list[Tensor], numbers: UpdateNumbers
     ) -> None:
         """Apply one update; see `Optimizer`.
 
@@ -41,6 +35,6 @@ class Lion:
         for piece, gradient in zip(pieces, gradients, strict=True):
             (momentum,) = piece.moments
             direction = momentum.mul(self.beta1).add_(gradient.mul(1 - self.beta1)).sign_()
-            piece.master.mul_(1 - learning_rate * weight_decay)
-            piece.master.sub_(direction.mul_(learning_rate))
+            piece.master.mul_(1 - numbers.learning_rate * numbers.weight_decay)
+            piece.master.sub_(direction.mul_(numbers.learning_rate))
             momentum.mul_(self.beta2).add_(gradient.mul(1 - self.beta2))

@@ -20,6 +20,21 @@ class StatePiece:
     moments: tuple[Tensor, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateNumbers:
+    """What changes from one update to the next, and from tensor to tensor.
+
+    Attributes:
+        step: number of the update, from 1.
+        learning_rate: of the update.
+        weight_decay: of the pieces; 0 for norms and biases.
+    """
+
+    step: int
+    learning_rate: float
+    weight_decay: float
+
+
 class Optimizer(Protocol):
     """The arithmetic of an update, element by element: a tensor that is updated piece by piece, in
     pieces of whole cache lines, gets the same bits as one that is updated at once.
@@ -31,21 +46,13 @@ class Optimizer(Protocol):
         ...
 
     def update_(
-        self,
-        pieces: list[StatePiece],
-        gradients: list[Tensor],
-        *,
-        step: int,
-        learning_rate: float,
-        weight_decay: float,
+        self, pieces: list[StatePiece], gradients: list[Tensor], numbers: UpdateNumbers
     ) -> None:
         """Apply one update to all pieces in place.
 
         Args:
             pieces: masters and moments.
             gradients: fp32, one per piece, already clipped; never changed.
-            step: number of this update, from 1.
-            learning_rate: of this update.
-            weight_decay: of these pieces; 0 for norms and biases.
+            numbers: of this update.
         """
         ...

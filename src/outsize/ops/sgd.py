@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from outsize.ops.pieces import StatePiece
+from outsize.ops.pieces import StatePiece, UpdateNumbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,22 +21,16 @@ class SGD:
     weight_decay: float
 
     def update_(
-        self,
-        pieces: list[StatePiece],
-        gradients: list[Tensor],
-        *,
-        step: int,
-        learning_rate: float,
-        weight_decay: float,
+        self, pieces: list[StatePiece], gradients: list[Tensor], numbers: UpdateNumbers
     ) -> None:
         """Apply one update with PyTorch's fused kernel; see `Optimizer`."""
         torch._fused_sgd_(  # the kernel behind torch.optim.SGD(fused=True)
             [piece.master for piece in pieces],
             gradients,
             [moment for piece in pieces for moment in piece.moments],
-            weight_decay=weight_decay,
+            weight_decay=numbers.weight_decay,
             momentum=self.momentum,
-            lr=learning_rate,
+            lr=numbers.learning_rate,
             dampening=0.0,
             nesterov=False,
             maximize=False,

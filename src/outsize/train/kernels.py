@@ -15,7 +15,7 @@ from torch import Tensor
 from outsize.models.layered import LayeredModel
 from outsize.ops.clip import clip_factor, tensor_norms
 from outsize.ops.keep import ATTENTION, PRODUCTS, Keep, KeptResults, Places, Reuse
-from outsize.ops.pieces import Optimizer, StatePiece
+from outsize.ops.pieces import Optimizer, StatePiece, UpdateNumbers
 from outsize.plan import layout as names
 from outsize.plan.actions import Compute, Update, Work
 from outsize.plan.layout import LayerLayout, Layout, Piece
@@ -87,9 +87,11 @@ class TrainKernels:
             self._optimizer.update_(
                 [self._piece(state, layout, span, p) for p in pieces],
                 gradients,
-                step=self.pending.step,
-                learning_rate=self.pending.learning_rate,
-                weight_decay=self._optimizer.weight_decay if decays else 0.0,
+                UpdateNumbers(
+                    step=self.pending.step,
+                    learning_rate=self.pending.learning_rate,
+                    weight_decay=self._optimizer.weight_decay if decays else 0.0,
+                ),
             )
         self._derive(layer, span, views)
 

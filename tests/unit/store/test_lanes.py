@@ -13,7 +13,7 @@ def transfer_of(buffer, move, offset_bytes=0, **options):
     return LaneTransfer(move, buffer, offset_bytes, want_checksum=False, **options)
 
 
-def test_blocks_start_in_the_order_of_submission(pages, small_pieces):
+def test_pieces_start_in_the_order_of_submission(pages, small_pieces):
     offsets = []
     lane = Lane("test", num_threads=1)
     buffer = pages(2 * small_pieces)
@@ -27,7 +27,7 @@ def test_blocks_start_in_the_order_of_submission(pages, small_pieces):
     assert offsets == [100000, 108192, 0, 8192, 50000, 58192]
 
 
-def test_two_blocks_of_a_transfer_are_in_flight_at_once(pages, small_pieces):
+def test_two_pieces_of_a_transfer_are_in_flight_at_once(pages, small_pieces):
     both_inside = threading.Barrier(2, timeout=30)
     lane = Lane("test", num_threads=2)
     transfer = transfer_of(pages(2 * small_pieces), lambda *_: both_inside.wait())
@@ -36,7 +36,7 @@ def test_two_blocks_of_a_transfer_are_in_flight_at_once(pages, small_pieces):
     lane.close()
 
 
-def test_done_only_after_the_last_block(pages, small_pieces):
+def test_done_only_after_the_last_piece(pages, small_pieces):
     release = threading.Event()
     lane = Lane("test", num_threads=2)
     transfer = transfer_of(
