@@ -1,8 +1,8 @@
 """Train, fine-tune and run PyTorch models bigger than memory, inside a budget that holds.
 
-The verbs are `train`, `plan`, `verify`, `export`, `generate`, `probe` and `machines`; each returns
-an object with the fields of the command line's JSON (`results.py`). Importing this module imports
-no torch. Read `functions.py` next.
+The verbs are `train`, `plan`, `verify`, `export`, `merge`, `generate`, `probe` and `machines`; each
+returns an object with the fields of the command line's JSON (`results.py`). Importing this module
+imports no torch. Read `functions.py` next.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from outsize import plan as _plan_package
 from outsize import probe as _probe_package
 from outsize import train as _train_package
 from outsize.errors import BudgetError, OutsizeError
-from outsize.functions import export, generate, verify
+from outsize.functions import export, generate, merge, verify
 
 __version__ = "0.1.0"
 
@@ -27,6 +27,7 @@ __all__ = [
     "export",
     "generate",
     "machines",
+    "merge",
     "plan",
     "probe",
     "train",

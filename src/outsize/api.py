@@ -14,11 +14,12 @@ from outsize.options import (
     ExportOptions,
     GenerateOptions,
     MachinesOptions,
+    MergeOptions,
     ProbeOptions,
     VerifyOptions,
 )
 from outsize.paths import user_path
-from outsize.results import ExportResult, GenerateResult, TrainResult, VerifyResult
+from outsize.results import ExportResult, GenerateResult, MergeResult, TrainResult, VerifyResult
 from outsize.runtime.events import Notice, OnEvent
 from outsize.store.heap import keep_heap_pages
 from outsize.train.budgets import host_budget_bytes
@@ -105,6 +106,19 @@ def export(options: ExportOptions, on_event: OnEvent) -> ExportResult:
     from outsize.train.export import run_export
 
     return run_export(options, on_event, start_s)
+
+
+def merge(options: MergeOptions, on_event: OnEvent) -> MergeResult:
+    """Write a model with adapters merged into its weights as a folder that Transformers loads.
+
+    Raises:
+        OutsizeError: the adapters, the model, the output, the budget or the disk does not allow it.
+    """
+    start_s = time.monotonic()
+    keep_heap_pages()
+    from outsize.train.merge import run_merge
+
+    return run_merge(options, on_event, start_s)
 
 
 def generate(options: GenerateOptions, on_event: OnEvent) -> GenerateResult:

@@ -6,18 +6,21 @@ verb is called.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from outsize import results
 from outsize.fields import build
+from outsize.keywords import PlanKeywords, Size, TrainKeywords, takes
 from outsize.options import (
     ExportOptions,
     GenerateOptions,
     MachinesOptions,
+    MergeOptions,
     ProbeOptions,
     VerifyOptions,
 )
 from outsize.runtime.events import OnEvent, ignore
+from outsize.train.adapter import config_text
 from outsize.train.options import PlanOptions, TrainOptions
 
 if TYPE_CHECKING:
@@ -28,49 +31,13 @@ if TYPE_CHECKING:
     from outsize.probe.result import ProbeResult
     from outsize.train.plan_result import PlanResult
 
-Size = int | str
 
-
+@takes(TrainKeywords)
 def train(
     model: "str | Module | LayeredModel | None" = None,
     *,
-    data: str | None = None,
-    tokenizer: str | None = None,
-    memory: Size | None = None,
-    disk: Size | None = None,
-    steps: int | None = None,
-    epochs: float | None = None,
-    tokens_per_step: int | None = None,
-    max_seq_length: int | None = None,
-    micro_batch_size: int | None = None,
-    dtype: str | None = None,
-    learning_rate: float | None = None,
-    lr_scheduler_type: str | None = None,
-    warmup_steps: int | None = None,
-    warmup_ratio: float | None = None,
-    optim: str | None = None,
-    weight_decay: float | None = None,
-    adam_beta1: float | None = None,
-    adam_beta2: float | None = None,
-    adam_epsilon: float | None = None,
-    sgd_momentum: float | None = None,
-    max_grad_norm: float | None = None,
-    seed: int | None = None,
-    output: str | None = None,
-    resume: str | None = None,
-    evaluation_data: str | None = None,
-    evaluation_fraction: float | None = None,
-    evaluation_steps: int | None = None,
-    train_on: str | None = None,
-    text_field: str | None = None,
-    packing: bool | None = None,
-    packed_attention: str | None = None,
-    commit_seconds: float | None = None,
-    in_place: bool | None = None,
-    threads: int | None = None,
-    objective: str | None = None,
-    activations: str | None = None,
     on_event: OnEvent = ignore,
+    **settings: Unpack[TrainKeywords],
 ) -> results.TrainResult:
     """Train `model` on `data` inside the budget; the options are those of `TrainOptions`.
 
@@ -81,56 +48,18 @@ def train(
     Raises:
         OutsizeError: see `errors.py`; nothing is lost and nothing is half written.
     """
-    options = build(TrainOptions, _named(_chosen(locals())))
+    options = build(TrainOptions, _named(_chosen({"model": model, **settings})))
     from outsize import api
 
     return api.train(options, on_event, _layers(model, options.dtype))
 
 
+@takes(PlanKeywords)
 def plan(
     model: "str | Module | LayeredModel | None" = None,
     *,
-    data: str | None = None,
-    tokenizer: str | None = None,
-    memory: Size | None = None,
-    disk: Size | None = None,
-    steps: int | None = None,
-    epochs: float | None = None,
-    tokens_per_step: int | None = None,
-    max_seq_length: int | None = None,
-    micro_batch_size: int | None = None,
-    dtype: str | None = None,
-    learning_rate: float | None = None,
-    lr_scheduler_type: str | None = None,
-    warmup_steps: int | None = None,
-    warmup_ratio: float | None = None,
-    optim: str | None = None,
-    weight_decay: float | None = None,
-    adam_beta1: float | None = None,
-    adam_beta2: float | None = None,
-    adam_epsilon: float | None = None,
-    sgd_momentum: float | None = None,
-    max_grad_norm: float | None = None,
-    seed: int | None = None,
-    output: str | None = None,
-    resume: str | None = None,
-    evaluation_data: str | None = None,
-    evaluation_fraction: float | None = None,
-    evaluation_steps: int | None = None,
-    train_on: str | None = None,
-    text_field: str | None = None,
-    packing: bool | None = None,
-    packed_attention: str | None = None,
-    commit_seconds: float | None = None,
-    in_place: bool | None = None,
-    threads: int | None = None,
-    objective: str | None = None,
-    activations: str | None = None,
-    machine: str | None = None,
-    endurance: Size | None = None,
-    frontier: bool | None = None,
-    chart: str | None = None,
     on_event: OnEvent = ignore,
+    **settings: Unpack[PlanKeywords],
 ) -> "PlanResult":
     """Say what `train` with the same options would take and do; load no weights.
 
@@ -140,12 +69,12 @@ def plan(
     Raises:
         OutsizeError: see `errors.py`; nothing is lost and nothing is half written.
     """
-    settings = _named(_chosen(locals())) | {"dry_run": True}
+    named = _named(_chosen({"model": model, **settings})) | {"dry_run": True}
     from outsize import api
 
     if model is None or isinstance(model, str):
-        return api.plan(build(PlanOptions, settings), on_event)
-    options = build(TrainOptions, settings)
+        return api.plan(build(PlanOptions, named), on_event)
+    options = build(TrainOptions, named)
     return api.dry_run(options, on_event, _layers(model, options.dtype))
 
 
@@ -195,6 +124,27 @@ def export(
     from outsize import api
 
     return api.export(options, on_event)
+
+
+def merge(
+    adapter: str,
+    *,
+    model: str | None = None,
+    output: str | None = None,
+    dtype: str | None = None,
+    max_shard_size: Size | None = None,
+    memory: Size | None = None,
+    on_event: OnEvent = ignore,
+) -> results.MergeResult:
+    """Write a model with adapters merged into it; the options are those of `MergeOptions`.
+
+    Raises:
+        OutsizeError: see `errors.py`; nothing is lost and nothing is half written.
+    """
+    options = build(MergeOptions, _chosen(locals()))
+    from outsize import api
+
+    return api.merge(options, on_event)
 
 
 def generate(
@@ -259,11 +209,18 @@ def _chosen(settings: Mapping[str, object]) -> dict[str, object]:
 
 
 def _named(settings: Mapping[str, object]) -> dict[str, object]:
-    """Return the settings with a model of the caller's own replaced by the name of its class."""
-    model = settings.get("model")
-    if model is None or isinstance(model, str):
-        return dict(settings)
-    return {**settings, "model": type(model).__name__}
+    """Return the settings with a model of the caller's own replaced by the name of its class, and
+    adapters by what their configuration says.
+    """
+    named, model = dict(settings), settings.get("model")
+    if model is not None and not isinstance(model, str):
+        named["model"] = type(model).__name__
+    targets, config = settings.get("target_modules"), settings.get("lora_config")
+    if targets is not None and not isinstance(targets, str):
+        named["target_modules"] = ",".join(map(str, targets))  # type: ignore[call-overload]
+    if config is not None and not isinstance(config, str):
+        named["lora_config"] = config_text(config)
+    return named
 
 
 def _layers(model: object, dtype: str) -> "LayeredModel | None":

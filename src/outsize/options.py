@@ -57,6 +57,34 @@ class VerifyOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MergeOptions:
+    """Options of `outsize merge`.
+
+    Attributes:
+        adapter: run folder that trained adapters, or a folder of PEFT's with an
+            `adapter_config.json` and an `adapter_model.safetensors`.
+        model: the model that they were trained on; None takes the one that the run or the
+            configuration names.
+        output: folder to write the merged model to.
+        dtype: dtype of the written weights.
+        max_shard_bytes: largest size of one written file.
+        memory_bytes: the budget for the whole process on host; None means what is really free.
+    """
+
+    adapter: str
+    model: str | None = None
+    output: str | None = None
+    dtype: ComputeType = "bfloat16"
+    max_shard_bytes: int = field(default=5 * 10**9, metadata={"key": "max_shard_size"})
+    memory_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.output is None:
+            raise UsageError("output is missing: name the folder to write to with --output.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
     """Options of `outsize export`.
 
@@ -64,7 +92,8 @@ class ExportOptions:
         run: run folder to export from.
         output: folder to write; None means `export` inside the run folder.
         format: format of the written model.
-        dtype: dtype of the written weights; float32 writes the masters.
+        dtype: dtype of the written weights; float32 writes the masters. None is bfloat16, and
+            float32 for adapters.
         max_shard_bytes: largest size of one written file.
         memory_bytes: the budget for the whole process on host; None means what is really free.
     """
@@ -72,7 +101,7 @@ class ExportOptions:
     run: str
     output: str | None = None
     format: Literal["safetensors"] = "safetensors"
-    dtype: ComputeType = "bfloat16"
+    dtype: ComputeType | None = None
     max_shard_bytes: int = field(default=5 * 10**9, metadata={"key": "max_shard_size"})
     memory_bytes: int | None = None
 

@@ -8,6 +8,8 @@ or a clock did.
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from outsize.values import MethodType
+
 LimitedBy = Literal["compute", "read", "write"]
 
 
@@ -58,7 +60,7 @@ class TrainResult:
     """
 
     model: str
-    method: Literal["full"] = "full"
+    method: MethodType = "full"
     steps: int
     tokens: int
     loss_first: float
@@ -199,6 +201,41 @@ class ExportResult:
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object of `outsize export`."""
         return {"command": "export", **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeResult:
+    """What was written.
+
+    Attributes:
+        adapter: the adapters that were merged.
+        model: the model that they were merged into.
+        output: the folder that was written.
+        dtype: dtype of the weights.
+        num_elements: parameters written; a tied matrix counts once.
+        num_merged: matrices that had an adapter.
+        num_files: weight files.
+        bytes_written: size of the folder's files.
+        budget_bytes: what was allowed.
+        measured_peak_bytes: what the kernel says was the most.
+        seconds: wall time of everything.
+    """
+
+    adapter: str
+    model: str
+    output: str
+    dtype: str
+    num_elements: int
+    num_merged: int
+    num_files: int
+    bytes_written: int
+    budget_bytes: TierBytes
+    measured_peak_bytes: TierBytes
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of `outsize merge`."""
+        return {"command": "merge", **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

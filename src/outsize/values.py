@@ -17,6 +17,9 @@ Kind = Literal["text", "integer", "number", "size", "flag", "choice", "list"]
 PackedAttention = Literal["masked", "split"]
 """How attention keeps the examples of a row apart: by a mask, or by taking one at a time."""
 
+MethodType = Literal["full", "lora", "dora"]
+"""What is trained: the weights themselves, or adapters beside them, with a magnitude each."""
+
 OptimizerName = Literal["adamw", "lion", "sgd"]
 
 _TRUE = ("true", "yes", "on", "1")

@@ -30,6 +30,7 @@ def test_the_public_names_are_frozen() -> None:
         "export",
         "generate",
         "machines",
+        "merge",
         "plan",
         "probe",
         "train",

@@ -24,6 +24,7 @@ LAYERS = (
     {"train", "infer"},
     {"api"},
     {"report"},
+    {"keywords"},
     {"functions"},
     {"demo"},
     {"cli"},

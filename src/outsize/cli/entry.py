@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from outsize.cli import demo, env, export, generate, machines, plan, probe, train, verify
+from outsize.cli import demo, env, export, generate, machines, merge, plan, probe, train, verify
 from outsize.cli.config import read_config
-from outsize.cli.huggingface import combine, merge, translate
+from outsize.cli.huggingface import combine, override, translate
 from outsize.cli.parser import make_parser, read_command_line
 from outsize.cli.process import prepare_process
 from outsize.cli.verb import Outcome, Verb
@@ -31,6 +31,7 @@ VERBS = {
         plan.VERB,
         verify.VERB,
         export.VERB,
+        merge.VERB,
         generate.VERB,
         probe.VERB,
         machines.VERB,
@@ -152,7 +153,7 @@ def _settings(verb: Verb, line: dict[str, object], config: str | None) -> dict[s
     file = {} if config is None else read_config(Path(config))
     if not verb.trainer_names:
         return file | line | dict(verb.fixed)
-    return combine(merge(translate(file), translate(line))) | dict(verb.fixed)
+    return combine(override(translate(file), translate(line))) | dict(verb.fixed)
 
 
 def _after_train(arguments: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Read the Hugging Face trainers' spellings where they mean the same, refuse them where not.
 
-`translate` works on one source (the file or the command line), `merge` lets the command line win,
-`combine` then works out those that depend on each other. `trainer_names.py` is the table.
+`translate` works on one source (the file or the command line), `override` lets the command line
+win, `combine` then works out those that depend on each other. `trainer_names.py` is the table.
 """
 
 from collections.abc import Mapping
@@ -92,7 +92,7 @@ def _plain(value: object) -> str:
     return text.removesuffix(".0")
 
 
-def merge(file: Settings, line: Settings) -> Settings:
+def override(file: Settings, line: Settings) -> Settings:
     """Let the command line win over the file, also over what excludes it there."""
     beaten = {name for group in _EXCLUSIVE if group & line.keys() for name in group}
     return {k: v for k, v in file.items() if k not in beaten} | line

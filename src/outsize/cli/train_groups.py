@@ -19,6 +19,18 @@ TRAIN_GROUPS = (
         title="Budget",
         keys=("memory", "disk", "threads", "micro_batch_size", "activations", "objective"),
     ),
+    Group(
+        title="Method",
+        keys=(
+            "method",
+            "lora_r",
+            "lora_alpha",
+            "lora_dropout",
+            "target_modules",
+            "use_rslora",
+            "lora_config",
+        ),
+    ),
     Group(title="Length", keys=("steps", "epochs", "tokens_per_step")),
     Group(
         title="Optimizer",

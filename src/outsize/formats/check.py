@@ -29,6 +29,8 @@ def check_tensors(source: WeightSource, model: ModelSpec, where: str) -> None:
     """
     for layer in model.layers:
         for tensor in layer.tensors:
+            if tensor.added:
+                continue
             stored = source.tensors.get(tensor.name)
             if stored is None:
                 raise FormatError(

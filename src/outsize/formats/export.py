@@ -36,6 +36,7 @@ class SafetensorsWriter:
             writing.
         max_shard_bytes: a file is closed before it would grow over this; a larger tensor has one of
             its own.
+        stem: what the files' names begin with.
 
     Raises:
         RunError: the folder already holds a model.
@@ -49,9 +50,11 @@ class SafetensorsWriter:
         folder: Path,
         tensors: Sequence[tuple[str, tuple[int, ...], str]],
         max_shard_bytes: int = MAX_SHARD_BYTES,
+        stem: str = "model",
     ) -> None:
         self._folder = folder
-        self._shards = plan_shards(tensors, max_shard_bytes)
+        self._stem = stem
+        self._shards = plan_shards(tensors, max_shard_bytes, stem)
         self._todo = deque(
             (shard, tensor)
             for shard in self._shards
@@ -141,7 +144,7 @@ class SafetensorsWriter:
         return self._files[-1]
 
     def _check_empty(self) -> None:
-        found = sorted(self._folder.glob("model*.safetensors")) + sorted(
+        found = sorted(self._folder.glob(f"{self._stem}*.safetensors")) + sorted(
             self._folder.glob(INDEX_NAME)
         )
         if found:

@@ -52,13 +52,16 @@ class Shard:
 
 
 def plan_shards(
-    tensors: Sequence[tuple[str, tuple[int, ...], str]], max_shard_bytes: int
+    tensors: Sequence[tuple[str, tuple[int, ...], str]],
+    max_shard_bytes: int,
+    stem: str = "model",
 ) -> tuple[Shard, ...]:
     """Distribute tensors over files, in order.
 
     Args:
         tensors: name, shape and dtype (a key of `ITEM_BYTES`) of each.
         max_shard_bytes: a file is closed before it would grow over this.
+        stem: what the files' names begin with.
     """
     assert len({name for name, _, _ in tensors}) == len(tensors), "names must differ"
     groups: list[list[PlannedTensor]] = [[]]
@@ -72,7 +75,9 @@ def plan_shards(
         offset += num_bytes
     return tuple(
         Shard(
-            file_name=_file_name(number, len(groups)), header=_header(group), tensors=tuple(group)
+            file_name=_file_name(stem, number, len(groups)),
+            header=_header(group),
+            tensors=tuple(group),
         )
         for number, group in enumerate(groups, start=1)
     )
@@ -91,8 +96,9 @@ def index_text(shards: Sequence[Shard]) -> str:
     return json.dumps(index, indent=2) + "\n"
 
 
-def _file_name(number: int, count: int) -> str:
-    return "model.safetensors" if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
+def _file_name(stem: str, number: int, count: int) -> str:
+    part = "" if count == 1 else f"-{number:05d}-of-{count:05d}"
+    return f"{stem}{part}.safetensors"
 
 
 def _header(tensors: Sequence[PlannedTensor]) -> bytes:

@@ -35,6 +35,7 @@ class SafetensorsSource:
 
     Args:
         folder: holds `model.safetensors`, or `model.safetensors.index.json` and its shards.
+        single_name: name of the one file, where it is called otherwise.
 
     Raises:
         FormatError: a file is missing, damaged or hostile; names the file and the tensor.
@@ -42,12 +43,12 @@ class SafetensorsSource:
     Cost: some hundred bytes of host memory a tensor, and one open file a shard.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, single_name: str = SINGLE_NAME) -> None:
         self._files: dict[Path, RangedFile] = {}
         self._places: dict[str, _Place] = {}
         self._tensors: dict[str, StoredTensor] = {}
         try:
-            single = folder / SINGLE_NAME
+            single = folder / single_name
             self._name_tensors(
                 self._open_single(single) if single.exists() else self._open_shards(folder)
             )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from outsize.formats.source import WeightSource
-from outsize.plan.layout import LayerLayout, Placed
+from outsize.plan.layer_layout import LayerLayout, Placed
 from outsize.quantities import align_up
 from outsize.spec.model import LayerSpec, ModelSpec
 from outsize.spec.tensor import PAGE_BYTES

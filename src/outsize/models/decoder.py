@@ -7,6 +7,7 @@ embeddings, multipliers). Modules are in evaluation mode: the same maths, withou
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,12 +16,14 @@ from torch.func import functional_call
 from transformers.cache_utils import Cache, DynamicCache
 
 from outsize.models import masked_attention as attention
+from outsize.models.adapters import dropout, file_name, initialise_adapters
 from outsize.models.describe import describe_layer, with_signatures
 from outsize.models.initialise import initialise_tensor
 from outsize.models.layered import Batch, Context, LayerCall, local_names
 from outsize.models.skeleton import Skeleton
 from outsize.models.table import partial_ids, partial_table
 from outsize.ops.loss import linear_cross_entropy
+from outsize.spec.adapter import AdapterSettings
 from outsize.spec.model import LayerSpec, ModelSpec
 
 
@@ -33,16 +36,19 @@ class Decoder:
         *,
         dtype: torch.dtype,
         formula: ModelSpec,
+        adapter: AdapterSettings | None = None,
         max_positions: int | None,
         logit_scale: float,
         softcap: float | None,
     ) -> None:
         self.dtype = dtype
+        self._adapter = adapter
         self.token_table = f"{skeleton.table_name}.weight"
         self._skeleton = skeleton
         self._logit_scale = logit_scale
         self._softcap = softcap
         self._layers = _layer_modules(skeleton)
+        self._parameter_names = tuple(map(self._names, self._layers))
         vocab_size, hidden_size = skeleton.table.weight.shape
         described = ModelSpec(
             architecture=type(skeleton.causal).__name__,
@@ -90,13 +96,20 @@ class Decoder:
         return Context(calls=calls)
 
     def block(
-        self, index: int, parameters: Mapping[str, Tensor], hidden: Tensor, context: Context
+        self,
+        index: int,
+        parameters: Mapping[str, Tensor],
+        hidden: Tensor,
+        context: Context,
+        dropout_seed: int | None = None,
     ) -> Tensor:
         """Run one decoder layer."""
-        ((name, module),) = self._layers[index].items()
-        call = context.calls[index - 1]
-        local = local_names(parameters, name)
-        return functional_call(module, local, (hidden, *call.args), dict(call.kwargs))
+        (module,) = self._layers[index].values()
+        call, names = context.calls[index - 1], self._parameter_names[index]
+        local = {names[name]: tensor for name, tensor in parameters.items()}
+        drops = self._adapter is not None and self._adapter.lora_dropout > 0
+        with dropout(module, dropout_seed) if drops else nullcontext():
+            return functional_call(module, local, (hidden, *call.args), dict(call.kwargs))
 
     def loss(
         self,
@@ -130,14 +143,26 @@ class Decoder:
         inputs = {"inputs_embeds": self._norm(parameters, hidden), "use_cache": False}
         return functional_call(self._skeleton.causal, local, (), inputs).logits
 
-    def initialise(self, index: int, seed: int, values: Mapping[str, Tensor]) -> None:
-        """Write the tensors of a layer as the model's own initialisation makes them."""
-        causal = self._skeleton.causal
+    def initialise(
+        self,
+        index: int,
+        seed: int,
+        values: Mapping[str, Tensor],
+        base: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Write tensors of a layer as the model's own initialisation makes them, and adapters as
+        PEFT's does.
+        """
+        causal, names = self._skeleton.causal, self._parameter_names[index]
         for tensor in self.spec.layers[index].tensors:
+            if tensor.name not in values or tensor.added:
+                continue
             for name, module in self._layers[index].items():
                 if tensor.name.startswith(f"{name}."):
-                    value = values[tensor.name]
-                    initialise_tensor(causal, module, name, tensor.name, seed, value)
+                    value, local = values[tensor.name], names[tensor.name]
+                    initialise_tensor(causal, module, local, tensor.name, seed, value)
+        for name, module in self._layers[index].items() if self._adapter is not None else ():
+            initialise_adapters(module, name, self._adapter, seed, values, base or values)
 
     def _embed(
         self,
@@ -194,11 +219,21 @@ class Decoder:
         tied = frozenset(
             {f"{self._skeleton.projection_name}.weight"} if self._skeleton.is_tied else ()
         )
+        call = None if self._adapter is None else file_name
         if index == 0:
-            return describe_layer(self._skeleton.table_name, "embedding", modules, frozenset())
+            table_name = self._skeleton.table_name
+            return describe_layer(table_name, "embedding", modules, frozenset(), call)
         if is_last:
-            return describe_layer(self._skeleton.projection_name, "head", modules, tied)
-        return describe_layer(next(iter(modules)), "block", modules, frozenset())
+            return describe_layer(self._skeleton.projection_name, "head", modules, tied, call)
+        return describe_layer(next(iter(modules)), "block", modules, frozenset(), call)
+
+    def _names(self, modules: Mapping[str, nn.Module]) -> dict[str, str]:
+        """Return the local name of each parameter of a layer by its name in files."""
+        return {
+            file_name(f"{name}.{local}") if self._adapter is not None else f"{name}.{local}": local
+            for name, module in modules.items()
+            for local, _ in module.named_parameters()
+        }
 
 
 def _with_additive_masks(calls: Sequence[LayerCall], dtype: torch.dtype) -> tuple[LayerCall, ...]:

@@ -5,7 +5,7 @@ of them is profiled for all. The neighbour to read next is `decoder.py`.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from torch import nn
@@ -18,7 +18,11 @@ _LAYER_NUMBERS = frozenset({"layer_idx", "layer_id"})
 
 
 def describe_layer(
-    name: str, kind: LayerKind, modules: Mapping[str, nn.Module], tied: frozenset[str]
+    name: str,
+    kind: LayerKind,
+    modules: Mapping[str, nn.Module],
+    tied: frozenset[str],
+    file_name: Callable[[str], str] | None = None,
 ) -> LayerSpec:
     """Return the spec of a layer.
 
@@ -28,11 +32,16 @@ def describe_layer(
         modules: the modules that the layer consists of, by their names in the model, in state-dict
             order.
         tied: names of parameters that belong to another layer.
+        file_name: gives the name in files of a parameter of a model with adapters, of which only
+            the adapters are trained; None for a model without any.
     """
     without_decay = {n for p, m in modules.items() for n in _layer_norm_names(p, m)}
+    call = file_name or (lambda name: name)
     tensors = tuple(
         TensorSpec(
-            name=full_name,
+            name=call(full_name),
+            trainable=file_name is None or ".lora_" in full_name,
+            added=".lora_" in full_name and file_name is not None,
             shape=tuple(parameter.shape),
             weight_decay=full_name not in without_decay and not is_named_without_decay(full_name),
         )

@@ -21,14 +21,16 @@ _CHECKED_ELEMENTS = 2**20
 
 
 def initial_values(model: LayeredModel, index: int, seed: int) -> dict[str, Tensor]:
-    """Return the initial values of layer `index` in fp32 by name.
+    """Return the initial values of layer `index` by name: in fp32 what is trained, in the compute
+    dtype what is not.
 
     Raises:
         ModelError: Transformers' code does not say how one of them is initialised.
-    Cost: 4 bytes an element of the layer.
+    Cost: 4 bytes an element of the layer, or those of the compute dtype.
     """
     tensors = model.spec.layers[index].tensors
-    values = {tensor.name: torch.empty(tensor.shape) for tensor in tensors}
+    dtypes = {True: torch.float32, False: model.dtype}
+    values = {t.name: torch.empty(t.shape, dtype=dtypes[t.trainable]) for t in tensors}
     model.initialise(index, seed, values)
     return values
 
@@ -36,7 +38,7 @@ def initial_values(model: LayeredModel, index: int, seed: int) -> dict[str, Tens
 def initialise_tensor(
     causal: PreTrainedModel,
     module: nn.Module,
-    module_name: str,
+    parameter_name: str,
     tensor_name: str,
     seed: int,
     value: Tensor,
@@ -46,24 +48,24 @@ def initialise_tensor(
     Args:
         causal: the model whose rules hold.
         module: the part of it that has the parameter, with all parameters on the meta device.
-        module_name: the part's name in the model.
-        tensor_name: the parameter's name in the model.
+        parameter_name: the parameter's name in that part.
+        tensor_name: its name in the model's files.
         seed: together with `tensor_name`, decides the values.
-        value: fp32, of the parameter's shape; is overwritten.
+        value: of the parameter's shape; is overwritten.
 
     Raises:
         ModelError: the initialisation leaves the parameter alone.
 
     Cost: 1 MiB besides `value`.
     """
-    owner_name, _, local_name = tensor_name.removeprefix(f"{module_name}.").rpartition(".")
+    owner_name, _, local_name = parameter_name.rpartition(".")
     owner = module.get_submodule(owner_name)
     placeholder = owner.get_parameter(local_name)
     real = nn.Parameter(value.fill_(torch.nan), requires_grad=False)
     owner.register_parameter(local_name, real)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), guard_torch_init_functions():
-            torch.manual_seed(_stream(seed, tensor_name))
+            torch.manual_seed(stream_seed(seed, tensor_name))
             module.apply(causal._init_weights)
     finally:
         owner.register_parameter(local_name, placeholder)
@@ -74,6 +76,7 @@ def initialise_tensor(
         )
 
 
-def _stream(seed: int, name: str) -> int:
+def stream_seed(seed: int, name: str) -> int:
+    """Return the seed of a random stream of its own."""
     digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")

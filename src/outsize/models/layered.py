@@ -70,8 +70,9 @@ class LayeredModel(Protocol):
 
     `parameters` maps the full state-dict names of the layer's tensors (`LayerSpec.tensors`) to
     tensors of `dtype`; with a tied output projection, the head gets the embedding's table under the
-    table's name. Gradients flow to every tensor that requires them. Dropout is off in training too,
-    so that a step can be repeated bit for bit.
+    table's name. Gradients flow to every tensor that requires them. The model's own dropout is off
+    in training too; that of adapters follows a seed, so that a step can be repeated bit for bit.
+    Adapters come in fp32.
 
     Guarantees: not safe for calls from several threads at once.
     """
@@ -103,9 +104,16 @@ class LayeredModel(Protocol):
         ...
 
     def block(
-        self, index: int, parameters: Mapping[str, Tensor], hidden: Tensor, context: Context
+        self,
+        index: int,
+        parameters: Mapping[str, Tensor],
+        hidden: Tensor,
+        context: Context,
+        dropout_seed: int | None = None,
     ) -> Tensor:
-        """Return the hidden state after layer `index` of `spec.layers` (1 to n - 2)."""
+        """Return the hidden state after layer `index` of `spec.layers` (1 to n - 2); without a
+        seed, the dropout of adapters is off.
+        """
         ...
 
     def loss(
@@ -127,9 +135,20 @@ class LayeredModel(Protocol):
         """Return the head's output `[B, T, V]` for a hidden state `[B, T, H]`."""
         ...
 
-    def initialise(self, index: int, seed: int, values: Mapping[str, Tensor]) -> None:
-        """Write what training from scratch starts with into the fp32 `values` of layer `index`, by
-        name.
+    def initialise(
+        self,
+        index: int,
+        seed: int,
+        values: Mapping[str, Tensor],
+        base: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Write what training from scratch starts with into `values` of layer `index`, by name.
+
+        Args:
+            index: of the layer.
+            seed: decides them, together with the names.
+            values: what to write; adapters and what is trained in fp32.
+            base: for adapters, the tensors that they are added to, where `values` has not.
         """
         ...
 

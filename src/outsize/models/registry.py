@@ -21,6 +21,7 @@ from outsize.models import split_attention
 from outsize.models.architectures import ARCHITECTURES, Architecture
 from outsize.models.decoder import Decoder
 from outsize.models.skeleton import build_module, build_skeleton
+from outsize.spec.adapter import AdapterSettings, adapt
 from outsize.values import PackedAttention
 
 _REFUSALS = (
@@ -38,7 +39,10 @@ Source = Path | Mapping[str, Any] | PreTrainedConfig
 
 
 def build(
-    source: Source, dtype: torch.dtype, packed_attention: PackedAttention = "masked"
+    source: Source,
+    dtype: torch.dtype,
+    packed_attention: PackedAttention = "masked",
+    adapter: AdapterSettings | None = None,
 ) -> Decoder:
     """Return the layered model of a configuration.
 
@@ -47,18 +51,24 @@ def build(
         dtype: compute dtype.
         packed_attention: how rows of several examples are treated; without effect on models whose
             attention is not fused.
+        adapter: adapters to train in place of the model's own weights; None trains those.
 
     Raises:
         ModelError: there is no such configuration, or it asks for something that is not supported.
+        UsageError: the adapters fit no matrix of the model.
     Cost: no weights; about 100 MB of Transformers' code when it is the first model of the process.
     """
     architecture, config = read_config(source)
-    skeleton = build_skeleton(architecture, config, dtype, packed_attention)
     entries = {**config.to_dict(), "architectures": [architecture.name]}
+    skeleton = build_skeleton(architecture, config, dtype, packed_attention, adapter)
+    formula = spec_from_config(entries, f"this {architecture.name}'s configuration")
+    if adapter is not None:
+        formula = adapt(formula, adapter)
     return Decoder(
         skeleton,
         dtype=dtype,
-        formula=spec_from_config(entries, f"this {architecture.name}'s configuration"),
+        formula=formula,
+        adapter=adapter,
         max_positions=getattr(config, "max_position_embeddings", None),
         logit_scale=architecture.logit_scale(config),
         softcap=architecture.softcap(config),

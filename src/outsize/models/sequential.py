@@ -146,7 +146,12 @@ class Sequential:
         return Context(calls=(LayerCall(args=(), kwargs={}),) * (len(self._modules) - 2))
 
     def block(
-        self, index: int, parameters: Mapping[str, Tensor], hidden: Tensor, context: Context
+        self,
+        index: int,
+        parameters: Mapping[str, Tensor],
+        hidden: Tensor,
+        context: Context,
+        dropout_seed: int | None = None,
     ) -> Tensor:
         """Call one block.
 
@@ -189,7 +194,13 @@ class Sequential:
         """Call the head."""
         return functional_call(self._modules[-1], self._head_parameters(parameters), (hidden,))
 
-    def initialise(self, index: int, seed: int, values: Mapping[str, Tensor]) -> None:
+    def initialise(
+        self,
+        index: int,
+        seed: int,
+        values: Mapping[str, Tensor],
+        base: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Write the weights that the layer's module came with; `seed` has no effect."""
         module = self._originals[self._names[index]]
         given = dict(module.named_parameters(prefix=self._names[index]))

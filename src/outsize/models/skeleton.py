@@ -19,8 +19,10 @@ from transformers.modeling_utils import PreTrainedModel
 
 from outsize.errors import ModelError
 from outsize.models import masked_attention, split_attention
+from outsize.models.adapters import add_adapters
 from outsize.models.architectures import Architecture
 from outsize.models.layered import LayerCall
+from outsize.spec.adapter import AdapterSettings
 from outsize.values import PackedAttention
 
 
@@ -72,14 +74,18 @@ def build_skeleton(
     config: Any,
     dtype: torch.dtype,
     packed_attention: PackedAttention = "masked",
+    adapter: AdapterSettings | None = None,
 ) -> Skeleton:
-    """Build the model of a configuration and take it apart.
+    """Build the model of a configuration, with adapters where they are asked for, and take it
+    apart.
 
     Cost: no weights; the computed buffers, a few KiB.
     """
     with torch.device("meta"):
         causal = build_module(architecture, config, dtype, _FUSED[packed_attention])
     _make_buffers_real(causal)
+    if adapter is not None:
+        add_adapters(causal, adapter)
     base_name = causal.base_model_prefix
     base = causal.get_submodule(base_name)
     table = base.get_submodule(architecture.table)

@@ -9,7 +9,7 @@ The numbers below were fitted to layers measured on a CPU: Llama, Qwen3, Gemma 3
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -18,7 +18,7 @@ from outsize.plan.simulate import Costs
 from outsize.spec.block import BlockShape
 from outsize.spec.machine import AttentionRate, LayerCost, MatmulRate, Processor
 from outsize.spec.model import LayerSpec, ModelSpec
-from outsize.spec.tensor import DTYPE_BYTES
+from outsize.spec.tensor import DTYPE_BYTES, TensorSpec
 from outsize.spec.workload import TrainWorkload
 
 _CALL_S = 1e-3
@@ -85,6 +85,7 @@ class CostModel:
     ) -> LayerCost:
         tokens, item = workload.micro_batch_tokens, DTYPE_BYTES[workload.dtype]
         products_s = sum(self._product_s(tokens, n, m, workload) for m, n in _matrices(layer))
+        frozen_s = sum(self._product_s(tokens, n, m, workload) for m, n in _shapes(layer.frozen))
         widths = sum(m for m, _ in _matrices(layer))
         passes = _HIDDEN_PASSES * self.model.hidden_size + _PRODUCT_PASSES * widths
         rest_s = tokens * item * passes / self.processor.elementwise_bytes_per_s
@@ -92,7 +93,10 @@ class CostModel:
         recompute_s = rest_s + (0.0 if keeps else products_s)
         return LayerCost(
             forward_s=products_s + attention_s + rest_s + _CALL_S,
-            backward_s=recompute_s + 2 * (products_s + rest_s + _CALL_S) + attention_backward_s,
+            backward_s=recompute_s
+            - frozen_s
+            + 2 * (products_s + rest_s + _CALL_S)
+            + attention_backward_s,
         )
 
     def _embedding(self, workload: TrainWorkload) -> LayerCost:
@@ -109,7 +113,8 @@ class CostModel:
         vocabulary, hidden = self.model.vocab_size, self.model.hidden_size
         product_s = self._product_s(tokens, hidden, vocabulary, workload)
         logits_s = _HEAD_LOGIT_BYTES * tokens * vocabulary / self.processor.elementwise_bytes_per_s
-        return LayerCost(forward_s=0.0, backward_s=3 * product_s + logits_s + _CALL_S)
+        num_products = 2 + self.model.trains_projection
+        return LayerCost(forward_s=0.0, backward_s=num_products * product_s + logits_s + _CALL_S)
 
     def _product_s(self, rows: int, inner: int, columns: int, workload: TrainWorkload) -> float:
         flops = 2.0 * rows * inner * columns
@@ -248,4 +253,8 @@ def _block_temporaries_bytes(
 
 
 def _matrices(layer: LayerSpec) -> tuple[tuple[int, int], ...]:
-    return tuple((t.shape[0], t.shape[1]) for t in layer.tensors if len(t.shape) == 2)
+    return _shapes(layer.tensors)
+
+
+def _shapes(tensors: Iterable[TensorSpec]) -> tuple[tuple[int, int], ...]:
+    return tuple((t.shape[0], t.shape[1]) for t in tensors if len(t.shape) == 2)

@@ -1,18 +1,20 @@
 """Where the bytes of every tensor lie: regions, spans and extents.
 
-A layer's tensors are laid end to end in one padded run of elements. `weights/L` and `gradient/L`
-hold that run in the compute dtype; `state/L/S` holds one span of it as fp32 master and
-moments. A span is a fixed number of elements, so that an update touches a few MiB whatever
-the layer's size.
+The tensors of a layer that steps change are laid end to end in one padded run of elements.
+`weights/L` and `gradient/L` hold that run in the dtype that is trained in; `state/L/S` holds one
+span of it as fp32 master and moments. A span is a fixed number of elements, so that an update
+touches a few MiB whatever the layer's size. What steps only read lies in a second run, `base/L`, in
+the compute dtype.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from outsize.plan.layer_layout import LayerLayout
 from outsize.quantities import align_up
-from outsize.spec.model import LayerSpec, ModelSpec
-from outsize.spec.tensor import DTYPE_BYTES, PAGE_BYTES, TENSOR_ALIGNMENT_BYTES, TensorSpec
+from outsize.spec.model import ModelSpec
+from outsize.spec.tensor import DTYPE_BYTES, PAGE_BYTES, TENSOR_ALIGNMENT_BYTES
 from outsize.spec.workload import TrainWorkload
 
 STATE_COMPONENTS = ("master", "exp_avg", "exp_avg_sq")
@@ -22,85 +24,6 @@ NORM_SPAN_ELEMENTS = 64 * 2**20
 """Tensors above this many elements have their norm taken in spans of it, so that the fp32 copy is
 at most 256 MiB.
 """
-
-_ALIGN_ELEMENTS = TENSOR_ALIGNMENT_BYTES // 2
-"""Elements between tensor starts: 64 bytes in the narrowest compute dtype."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """A tensor at an element offset of its layer's run."""
-
-    tensor: TensorSpec
-    start: int
-
-    @property
-    def stop(self) -> int:
-        """First element after the tensor."""
-        return self.start + self.tensor.num_elements
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """The part of one tensor that lies in one span.
-
-    Attributes:
-        placed: the tensor.
-        start: first element of the part, counted from the start of the layer's run.
-        stop: first element after it.
-    """
-
-    placed: Placed
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerLayout:
-    """The run of elements of one layer, cut into spans of `span_elements`."""
-
-    layer: LayerSpec
-    span_elements: int
-
-    @cached_property
-    def tensors(self) -> tuple[Placed, ...]:
-        """Every tensor at its offset."""
-        placed, start = [], 0
-        for tensor in self.layer.tensors:
-            placed.append(Placed(tensor=tensor, start=start))
-            start = align_up(start + tensor.num_elements, _ALIGN_ELEMENTS)
-        return tuple(placed)
-
-    @cached_property
-    def num_elements(self) -> int:
-        """Elements of the run, padding included."""
-        return align_up(self.tensors[-1].stop, _ALIGN_ELEMENTS) if self.tensors else 0
-
-    @property
-    def num_spans(self) -> int:
-        """Number of spans; the last one may be shorter."""
-        return -(-self.num_elements // self.span_elements)
-
-    def span(self, index: int) -> tuple[int, int]:
-        """Return the first element of span `index` and the first one after it."""
-        start = index * self.span_elements
-        return start, min(start + self.span_elements, self.num_elements)
-
-    def pieces(self, index: int) -> tuple[Piece, ...]:
-        """Return the parts of tensors that lie in span `index`, in order."""
-        start, stop = self.span(index)
-        return tuple(
-            Piece(placed=p, start=max(p.start, start), stop=min(p.stop, stop))
-            for p in self.tensors
-            if p.start < stop and p.stop > start and p.tensor.num_elements
-        )
-
-    def component_bytes(self, index: int) -> int:
-        """Bytes between the components of `state/L/index`: one fp32 number an element,
-        page-aligned.
-        """
-        start, stop = self.span(index)
-        return align_up(4 * (stop - start), PAGE_BYTES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +80,11 @@ class Layout:
         """Size of every region by name, in bytes, page-aligned."""
         sizes: dict[str, int] = {}
         item = DTYPE_BYTES[self.workload.dtype]
+        trained_item = DTYPE_BYTES[self.workload.weights_dtype]
         for index, layer in enumerate(self.layers):
-            run_bytes = align_up(layer.num_elements * item, PAGE_BYTES)
+            if layer.frozen_elements:
+                sizes[base(index)] = align_up(layer.frozen_elements * item, PAGE_BYTES)
+            run_bytes = align_up(layer.num_elements * trained_item, PAGE_BYTES)
             if run_bytes:
                 sizes[weights(index)] = sizes[gradient(index)] = run_bytes
                 sizes[norm_copy(index)] = _norm_copy_bytes(layer)
@@ -176,9 +102,9 @@ class Layout:
                 if self.products_bytes(index):
                     sizes[products(index, micro_batch)] = self.products_bytes(index)
             sizes[boundary_gradient(micro_batch)] = hidden_bytes
-            if self.model.tied is not None:
+            if self.model.tied is not None and self.model.trains_table:
                 sizes[tied_rows(micro_batch)] = self.tied_rows_bytes
-        if self.model.projection is not None:
+        if self.model.projection is not None and self.model.trains_projection:
             elements = self.model.tensor(self.model.projection).num_elements
             sizes[PROJECTION_GRADIENT] = align_up(elements * item, PAGE_BYTES)
         return sizes
@@ -197,12 +123,14 @@ class Layout:
 
     def products_bytes(self, layer: int) -> int:
         """Bytes of what one micro-batch's products with a layer's matrices return, each matrix
-        `[out, in]` used once; 0 when they are not kept.
+        `[out, in]` used once; 0 when they are not kept. Of a layer that is frozen in part, only
+        products with frozen matrices are: those with adapters cost little.
         """
         if not self.keeps_products(layer):
             return 0
         row_bytes = self.workload.micro_batch_tokens * DTYPE_BYTES[self.workload.dtype]
-        shapes = (tensor.shape for tensor in self.layers[layer].layer.tensors)
+        spec = self.layers[layer].layer
+        shapes = (tensor.shape for tensor in spec.frozen or spec.tensors)
         sizes = (shape[0] * row_bytes for shape in shapes if len(shape) == 2)
         return align_up(sum(align_up(n, TENSOR_ALIGNMENT_BYTES) for n in sizes), PAGE_BYTES)
 
@@ -216,7 +144,21 @@ class Layout:
     @cached_property
     def state_bytes(self) -> int:
         """Bytes of masters and moments of the whole model, one copy."""
-        return sum(size for name, size in self.region_bytes.items() if is_durable(name))
+        return sum(size for name, size in self.region_bytes.items() if role(name) == "state")
+
+    @cached_property
+    def base_bytes(self) -> int:
+        """Bytes of all that steps only read."""
+        return sum(size for name, size in self.region_bytes.items() if role(name) == "base")
+
+    def copies_on_disk(self, region: str) -> int:
+        """Number of places on disk for a durable region: what never changes needs one."""
+        return 1 if role(region) == "base" else self.state_copies
+
+    @cached_property
+    def table(self) -> str:
+        """Name of the region that the embedding's table is read from."""
+        return weights(0) if self.model.trains_table else base(0)
 
 
 def _norm_copy_bytes(layer: LayerLayout) -> int:
@@ -226,6 +168,11 @@ def _norm_copy_bytes(layer: LayerLayout) -> int:
 
 PROJECTION_GRADIENT = "projection_gradient"
 """Name of the region that one micro-batch's gradient of the output projection is made in."""
+
+
+def base(layer: int) -> str:
+    """Name of the region of a layer's tensors that steps only read."""
+    return f"base/{layer}"
 
 
 def weights(layer: int) -> str:
@@ -281,5 +228,7 @@ def role(region: str) -> str:
 
 
 def is_durable(region: str) -> bool:
-    """Tell whether a region's bytes are part of the training state that a commit makes durable."""
-    return role(region) == "state"
+    """Tell whether a region's bytes are part of what a commit makes durable: the training state,
+    and what it was started from and never changes.
+    """
+    return role(region) in ("state", "base")

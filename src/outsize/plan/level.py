@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from outsize.plan.actions import Action, Tier
-from outsize.plan.layout import Layout, is_durable, role
+from outsize.plan.layout import Layout, role
 from outsize.plan.memory import Placement, place
 from outsize.plan.prefetch import is_written_back, overlap_transfers, usual_depths
 from outsize.plan.residency import PATIENCE, DoesNotFitError, Stay, largest_slot_bytes, steady_stays
@@ -147,19 +147,19 @@ class Level(Generic[Step]):
         return steady_stays(self.slots, sizes, resident_bytes, pinned, self._below, self._patience)
 
     def _spread(self, stays: Sequence[Stay]) -> frozenset[str]:
-        """Return as many durable regions as never come from below, evenly spread over the step.
+        """Return as many regions of state as never come from below, evenly spread over the step.
 
         Each of them is used once in a step, so which of them stay makes no difference to the bytes
         that move, but traffic that comes evenly hides better than traffic all at once.
         """
-        used = (u.region for slot in self.slots for u in slot if is_durable(u.region))
-        durable = tuple(dict.fromkeys(used))
-        fetched = {s.region for s in stays if s.fetch and not s.permanent and is_durable(s.region)}
-        count = len(durable) - len(fetched)
+        used = (u.region for slot in self.slots for u in slot if role(u.region) == "state")
+        state = tuple(dict.fromkeys(used))
+        fetched = {s.region for s in stays if s.fetch and not s.permanent} & set(state)
+        count = len(state) - len(fetched)
         return frozenset(
             region
-            for index, region in enumerate(durable)
-            if (index + 1) * count // len(durable) > index * count // len(durable)
+            for index, region in enumerate(state)
+            if (index + 1) * count // len(state) > index * count // len(state)
         )
 
 

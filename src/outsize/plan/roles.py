@@ -19,6 +19,7 @@ from outsize.plan.schedule import uses
 
 _WORDS: Mapping[str, str] = {
     "weights": "weights",
+    "base": "frozen weights",
     "gradient": "gradients",
     "state": "optimizer state",
     "boundary": "boundary activations",

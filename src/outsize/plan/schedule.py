@@ -30,7 +30,8 @@ class Use:
 
 
 def train_step(layout: Layout, kind: UpdateKind = "optimizer", ahead: int = 1) -> tuple[Work, ...]:
-    """Return one train step: pending updates merged into the forward, then the backward.
+    """Return one train step: pending updates merged into the forward, then the backward, down to
+    the first layer that has something to train.
 
     The spans of a layer's update are dealt out between the micro-batches of the layer before, so
     that their transfers and the layer's arithmetic overlap with a small arena; or of the one that
@@ -45,7 +46,7 @@ def train_step(layout: Layout, kind: UpdateKind = "optimizer", ahead: int = 1) -
         for m in micro_batches:
             actions.append(Compute(layer, "forward", m))
             actions += _share(following, m, len(micro_batches))
-    for layer in range(head, -1, -1):
+    for layer in range(head, layout.model.lowest_trained - 1, -1):
         actions += (Compute(layer, "backward", m) for m in micro_batches)
         if layout.workload.clip and layout.layers[layer].num_elements:
             actions.append(Compute(layer, "gradient_norm", 0))
@@ -101,7 +102,8 @@ def _update_uses(layer: int, span: int, kind: UpdateKind) -> tuple[Use, ...]:
 
 
 def _input_uses(layout: Layout, layer: int, m: int) -> tuple[Use, ...]:
-    own = (Use(names.weights(layer), "read"),) if layout.layers[layer].num_elements else ()
+    regions = (names.base(layer), names.weights(layer))
+    own = tuple(Use(region, "read") for region in regions if region in layout.region_bytes)
     return own if layer == 0 else (*own, Use(names.boundary(layer, m), "read"))
 
 
@@ -118,24 +120,33 @@ def _evaluated(layout: Layout, layer: int, m: int) -> tuple[Use, ...]:
 
 
 def _tied_table(layout: Layout) -> tuple[Use, ...]:
-    return (Use(names.weights(0), "read"),) if layout.model.tied is not None else ()
+    return (Use(layout.table, "read"),) if layout.model.tied is not None else ()
+
+
+def _gradient_flow(layout: Layout, layer: int, m: int) -> tuple[Use, ...]:
+    """What a backward does with the gradient that flows from the head to the lowest layer that has
+    something to train: the layers between change it, that one has no use for it afterwards.
+    """
+    is_head, is_lowest = layer == len(layout.layers) - 1, layer == layout.model.lowest_trained
+    if is_head:
+        return () if is_lowest else (Use(names.boundary_gradient(m), "write"),)
+    return (Use(names.boundary_gradient(m), "read" if is_lowest else "modify"),)
 
 
 def _backward_uses(layout: Layout, layer: int, m: int) -> tuple[Use, ...]:
-    head, tied = len(layout.layers) - 1, layout.model.tied is not None
+    model = layout.model
+    head, tied = len(layout.layers) - 1, model.tied is not None and model.trains_table
     accumulate: Mode = "modify" if m else "write"
     found = [*_input_uses(layout, layer, m), *_kept(layout, layer, m, "read")]
-    found.append(Use(names.boundary_gradient(m), "write" if layer == head else "modify"))
+    found += _gradient_flow(layout, layer, m)
+    if layer == head:
+        found += _tied_table(layout)
     if layer == 0:
         found += (Use(names.tied_rows(m), "read"),) if tied else ()
         accumulate = "modify" if tied else accumulate
     elif layer == head and tied:
-        found += (
-            *_tied_table(layout),
-            Use(names.gradient(0), accumulate),
-            Use(names.tied_rows(m), "write"),
-        )
-    if layer == head and layout.model.projection is not None:
+        found += (Use(names.gradient(0), accumulate), Use(names.tied_rows(m), "write"))
+    if layer == head and model.trains_projection:
         found.append(Use(names.PROJECTION_GRADIENT, "write"))
     if layout.layers[layer].num_elements:
         found.append(Use(names.gradient(layer), accumulate))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from outsize.plan.actions import Acquire, Action, Tier, WriteBack, format_actions
 from outsize.plan.build import DEVICE_HOST, HOST_DISK, placed_list, resident_rooms, steady_list
 from outsize.plan.device_list import Slot, device_level, flat_list, host_level
-from outsize.plan.layout import Layout, is_durable
+from outsize.plan.layout import Layout, role
 from outsize.plan.level import RESIDENT_ONLY, USUAL_SPLIT, Level, Split
 from outsize.plan.memory import Placement
 from outsize.plan.residency import DoesNotFitError
@@ -265,8 +265,8 @@ def _commit_bytes(
     """Return the bytes of state that no step writes to disk, and those of them that never leave the
     device.
     """
-    durable = {region for region in layout.region_bytes if is_durable(region)}
-    kept = durable - {a.region for a in steady if isinstance(a, WriteBack) and a.target == "disk"}
+    state = {region for region in layout.region_bytes if role(region) == "state"}
+    kept = state - {a.region for a in steady if isinstance(a, WriteBack) and a.target == "disk"}
     inside = {stay.region for stay in on_device.stays if stay.permanent} & kept
     sizes = layout.region_bytes
     return sum(sizes[region] for region in kept), sum(sizes[region] for region in inside)

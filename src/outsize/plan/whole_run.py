@@ -231,8 +231,8 @@ def _piece(found: Prediction) -> Piece:
 
 
 def _import(layout: Layout, machine: Lanes) -> Piece:
-    """The state is written once; reading and converting the weights is beside that."""
-    size_bytes = layout.state_bytes
+    """State and frozen weights are written once; reading and converting them is beside that."""
+    size_bytes = layout.state_bytes + layout.base_bytes
     return Piece(seconds=size_bytes / machine.write_bytes_per_s, bytes_written=size_bytes)
 
 
@@ -264,5 +264,6 @@ def _commit_of_tiers(step: TieredStep, machine: Lanes) -> Piece:
 def _evaluation_of_tiers(layout: Layout, machine: Lanes, costs: Costs) -> Piece:
     work = evaluate_step(layout)
     compute_s = sum(work_seconds(layout, one, machine, costs, "device") for one in work)
-    read_s = layout.state_bytes / machine.read_bytes_per_s
-    return Piece(seconds=max(compute_s, read_s), bytes_read=layout.state_bytes)
+    size_bytes = layout.state_bytes + layout.base_bytes
+    read_s = size_bytes / machine.read_bytes_per_s
+    return Piece(seconds=max(compute_s, read_s), bytes_read=size_bytes)

@@ -15,6 +15,7 @@ from outsize.report.terminal import rows_table
 from outsize.results import (
     ExportResult,
     GenerateResult,
+    MergeResult,
     TrainResult,
     VerifyCase,
     VerifyResult,
@@ -127,6 +128,19 @@ def show_export(console: Console, result: ExportResult) -> None:
     rows = (
         ("written", f"{result.num_elements:,} parameters, {result.dtype}, {result.format}"),
         ("from step", str(result.step)),
+        ("size", f"{format_bytes(result.bytes_written)} in {result.num_files} weight files"),
+        ("host peak", _peak(result.measured_peak_bytes.host, result.budget_bytes.host)),
+        ("time", format_seconds(result.seconds)),
+        ("output", result.output),
+    )
+    console.print(rows_table(rows, console.width))
+
+
+def show_merge(console: Console, result: MergeResult) -> None:
+    """Print what was written and where."""
+    rows = (
+        ("written", f"{result.num_elements:,} parameters, {result.dtype}, safetensors"),
+        ("merged", f"adapters of {result.num_merged:,} matrices into {result.model}"),
         ("size", f"{format_bytes(result.bytes_written)} in {result.num_files} weight files"),
         ("host peak", _peak(result.measured_peak_bytes.host, result.budget_bytes.host)),
         ("time", format_seconds(result.seconds)),

@@ -32,6 +32,16 @@ class LayerSpec:
         """Number of parameters that the layer owns."""
         return sum(t.num_elements for t in self.tensors)
 
+    @property
+    def trainable(self) -> tuple[TensorSpec, ...]:
+        """The tensors that steps change."""
+        return tuple(t for t in self.tensors if t.trainable)
+
+    @property
+    def frozen(self) -> tuple[TensorSpec, ...]:
+        """The tensors that are only read."""
+        return tuple(t for t in self.tensors if not t.trainable)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
@@ -70,3 +80,23 @@ class ModelSpec:
     def num_elements(self) -> int:
         """Number of parameters; a tied matrix counts once."""
         return sum(layer.num_elements for layer in self.layers)
+
+    @property
+    def num_trainable(self) -> int:
+        """Number of parameters that steps change."""
+        return sum(t.num_elements for layer in self.layers for t in layer.trainable)
+
+    @property
+    def trains_table(self) -> bool:
+        """Whether steps change the embedding."""
+        return bool(self.layers[0].trainable)
+
+    @property
+    def trains_projection(self) -> bool:
+        """Whether steps change the matrix that the head projects with, and the model names it."""
+        return self.projection is not None and self.tensor(self.projection).trainable
+
+    @property
+    def lowest_trained(self) -> int:
+        """Index of the first layer that steps change; gradients flow no deeper."""
+        return next(i for i, layer in enumerate(self.layers) if layer.trainable)

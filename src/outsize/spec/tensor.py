@@ -35,11 +35,15 @@ class TensorSpec:
         name: the parameter's name in the model's state dict.
         shape: its shape; scalars have the empty shape.
         weight_decay: whether decoupled weight decay applies to it.
+        trainable: whether steps change it; what they do not is only ever read.
+        added: whether the method has added it, so that no file of the model holds it.
     """
 
     name: str
     shape: tuple[int, ...]
     weight_decay: bool
+    trainable: bool = True
+    added: bool = False
 
     @property
     def num_elements(self) -> int:

@@ -15,6 +15,8 @@ class TrainWorkload:
         micro_batch_rows: rows that pass through a layer at once; divides `rows_per_step`.
         seq_length: tokens of a row.
         dtype: compute dtype of weights, activations and gradients.
+        trained_dtype: dtype of the weights that steps change and of their gradients; None is
+            `dtype`.
         clip: whether gradients are clipped by their global norm.
         packed_attention: how attention treats rows of several examples.
         optimizer: what updates the masters.
@@ -29,6 +31,12 @@ class TrainWorkload:
     packed_attention: PackedAttention = "masked"
     optimizer: OptimizerName = "adamw"
     num_moments: int = 2
+    trained_dtype: DType | None = None
+
+    @property
+    def weights_dtype(self) -> DType:
+        """Dtype of the weights that steps change."""
+        return self.trained_dtype or self.dtype
 
     @property
     def num_micro_batches(self) -> int:

@@ -15,7 +15,8 @@ import numpy as np
 from outsize.errors import RunError
 from outsize.formats.source import Float32Array, StoredTensor, check_range
 from outsize.paths import is_file
-from outsize.plan.layout import LayerLayout, Layout, Placed, state
+from outsize.plan.layer_layout import LayerLayout, Placed
+from outsize.plan.layout import Layout, state
 from outsize.runtime.slots import Slots, extent_name
 from outsize.spec.model import LayerSpec, ModelSpec
 from outsize.spec.tensor import TensorSpec

@@ -62,6 +62,8 @@ def describe(
     return PlanResult(
         model=str(outline.options.model),
         num_elements=layout.model.num_elements,
+        num_trainable=layout.model.num_trainable,
+        method=outline.options.method,
         machine=outline.machine.name,
         machine_from=machine_from(outline.machine),
         layers_from=_layers_from(outline.profile),
@@ -140,9 +142,11 @@ def disk_roles(
     """
     extents = all_extents(layout, lists)
     state_bytes = layout.state_copies * layout.state_bytes
+    base = {"frozen weights": layout.base_bytes} if layout.base_bytes else {}
     return {
+        **base,
         "state, one copy" if layout.state_copies == 1 else TWO_COPIES: state_bytes,
-        "scratch": layout_bytes(extents) - state_bytes,
+        "scratch": layout_bytes(extents) - layout.base_bytes - state_bytes,
         **other,
         "journal and logs": journal_and_logs_bytes(layout),
     }

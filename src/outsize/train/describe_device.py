@@ -52,6 +52,8 @@ def describe_device(
     return PlanResult(
         model=str(options.model),
         num_elements=layout.model.num_elements,
+        num_trainable=layout.model.num_trainable,
+        method=options.method,
         machine=machine.name,
         machine_from=machine_from(machine),
         layers_from="worked out from the machine's rates",

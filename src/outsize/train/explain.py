@@ -15,6 +15,7 @@ def plan_rows(result: PlanResult) -> tuple[Row, ...]:
     predicted, budget = result.predicted_peak_bytes, result.budget_bytes
     return (
         ("model", f"{result.model}, {result.num_elements / 1e6:,.1f} M parameters"),
+        *_method(result),
         ("machine", f"{result.machine}; {result.machine_from}"),
         ("layers", result.layers_from),
         (
@@ -34,6 +35,14 @@ def plan_rows(result: PlanResult) -> tuple[Row, ...]:
         *_total(result.total),
         *_gains(result),
     )
+
+
+def _method(result: PlanResult) -> tuple[Row, ...]:
+    if result.method == "full":
+        return ()
+    share = result.num_trainable / result.num_elements
+    trained = f"{result.num_trainable:,} parameters in adapters ({share:.2%})"
+    return (("method", f"{result.method}: {trained}, the rest is only read"),)
 
 
 def _commits(result: PlanResult) -> str:

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,15 @@ from outsize.results import ExportResult, TierBytes
 from outsize.runtime.events import Notice, OnEvent, PhaseAdvanced, phase
 from outsize.store.budget import host_limits, peak_resident_bytes, resident_bytes
 from outsize.store.durable import write_whole_file
+from outsize.train.adapter import CONFIG_NAME
 from outsize.train.committed import CommittedWeights
+from outsize.train.export_adapter import (
+    FILE_PREFIX,
+    FILE_STEM,
+    MOST_BYTES,
+    ExportedAdapters,
+    exported_adapters,
+)
 from outsize.train.state_file import durable_regions
 
 _CHUNK_ELEMENTS = 2**20
@@ -36,7 +44,7 @@ _CHUNK_ELEMENTS = 2**20
 _WORK_BYTES = 36 * 2**20
 """Room for a chunk in fp32, its rounding, page cache of what is being written, and the heap."""
 
-_STORED_DTYPE = {"bfloat16": "BF16", "float32": "F32"}
+STORED_DTYPE = {"bfloat16": "BF16", "float32": "F32"}
 _NAN = 0x7FC0
 
 
@@ -49,7 +57,8 @@ class _Target:
 
 
 def run_export(options: ExportOptions, on_event: OnEvent, start_s: float) -> ExportResult:
-    """Write the last commit of a run as a folder that Transformers loads.
+    """Write the last commit of a run as a folder that Transformers loads, or PEFT, if the run
+    trained adapters.
 
     Raises:
         RunError: no run, nothing committed, a run in use, or an output that is not empty.
@@ -60,12 +69,17 @@ def run_export(options: ExportOptions, on_event: OnEvent, start_s: float) -> Exp
     """
     run = Path(options.run)
     with closing(CommittedWeights(run, lambda text: on_event(Notice(text=text)))) as weights:
+        adapters = exported_adapters(run, weights.layout)
+        usual = "bfloat16" if adapters is None else "float32"
+        options = replace(options, dtype=options.dtype or usual)
         target = _target(options, run, weights)
-        with _new_folder(target.folder):
-            _copy_small_files(run / "model", target.folder)
-            if (run / "model" / "config.json").exists():  # layers of the caller's own have none
-                _write_config(run / "model", target.folder, options.dtype, weights)
-            _write_weights(weights, target.folder, options, on_event)
+        with new_folder(target.folder):
+            copy_small_files(run / "model", target.folder)
+            if adapters is not None:
+                write_whole_file(target.folder / CONFIG_NAME, adapters.config_text.encode())
+            elif (run / "model" / "config.json").exists():  # layers of the caller's own have none
+                _write_config(run / "model", target.folder, str(options.dtype), weights)
+            _write_weights(weights, target.folder, options, adapters, on_event)
         return _result(options, weights, target, time.monotonic() - start_s)
 
 
@@ -124,7 +138,7 @@ def _check_budget(options: ExportOptions, weights: CommittedWeights, budget_byte
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Iterator[None]:
+def new_folder(folder: Path) -> Iterator[None]:
     """Make a folder; when something fails, remove it, or what was written into an empty one."""
     was_there = folder.exists()
     try:
@@ -143,7 +157,7 @@ def _new_folder(folder: Path) -> Iterator[None]:
         raise
 
 
-def _copy_small_files(source: Path, target: Path) -> None:
+def copy_small_files(source: Path, target: Path) -> None:
     """Copy tokenizer, chat template and generation config."""
     for path in sorted(source.iterdir()):
         if path.is_file() and path.name != "config.json":
@@ -167,23 +181,28 @@ def _write_config(source: Path, target: Path, dtype: str, weights: CommittedWeig
 
 
 def _write_weights(
-    weights: CommittedWeights, folder: Path, options: ExportOptions, on_event: OnEvent
+    weights: CommittedWeights,
+    folder: Path,
+    options: ExportOptions,
+    adapters: ExportedAdapters | None,
+    on_event: OnEvent,
 ) -> None:
-    tensors = weights.tensors.values()
-    announced = [(t.name, t.shape, _STORED_DTYPE[options.dtype]) for t in tensors]
-    total, done = weights.layout.model.num_elements, 0
-    with (
-        phase("export", on_event, total, "parameters"),
-        SafetensorsWriter(folder, announced, options.max_shard_bytes) as writer,
-    ):
+    tensors, dtype = weights.tensors.values(), STORED_DTYPE[str(options.dtype)]
+    prefix = "" if adapters is None else FILE_PREFIX
+    announced = [(f"{prefix}{t.name}", t.shape, dtype) for t in tensors]
+    total, done = weights.layout.model.num_trainable, 0
+    if adapters is None:
+        writer = SafetensorsWriter(folder, announced, options.max_shard_bytes)
+    else:  # PEFT reads one file
+        writer = SafetensorsWriter(folder, announced, MOST_BYTES, FILE_STEM)
+    with phase("export", on_event, total, "parameters"), writer:
         for tensor in tensors:
             for start in range(0, tensor.num_elements, _CHUNK_ELEMENTS):
                 stop = min(start + _CHUNK_ELEMENTS, tensor.num_elements)
                 values = weights.read(tensor.name, start, stop)
                 is_rounded = options.dtype == "bfloat16"
-                writer.write(
-                    tensor.name, start, round_to_bfloat16(values) if is_rounded else values
-                )
+                rounded = round_to_bfloat16(values) if is_rounded else values
+                writer.write(f"{prefix}{tensor.name}", start, rounded)
                 done += stop - start
                 on_event(PhaseAdvanced(phase="export", done=done))
 
@@ -198,8 +217,8 @@ def _result(
         step=weights.step,
         output=str(target.folder),
         format=options.format,
-        dtype=options.dtype,
-        num_elements=weights.layout.model.num_elements,
+        dtype=str(options.dtype),
+        num_elements=weights.layout.model.num_trainable,
         num_files=sum(name.endswith(".safetensors") for name in sizes),
         bytes_written=written_bytes,
         budget_bytes=target.budget_bytes,

@@ -21,7 +21,9 @@ from outsize.probe.known import known_machine
 from outsize.quantities import format_bytes
 from outsize.results import TierBytes
 from outsize.runtime.events import OnEvent, Planned, phase
+from outsize.spec.adapter import adapt
 from outsize.spec.machine import Lanes, MachineProfile
+from outsize.train.adapter import adapter_settings, settled
 from outsize.train.budgets import (
     LEAST_HOST_BYTES,
     disk_refusal,
@@ -53,11 +55,14 @@ def foresee(options: PlanOptions, on_event: OnEvent) -> PlanResult:
     Cost: no weights and no libraries; reads headers, and measures the machine when it was never
     measured before.
     """
-    options, chosen_span = _resumed(options)
+    options, chosen_span = _resumed(settled(options))
     if options.model is None:
         raise UsageError("A plan needs a MODEL; `outsize plan train --help` shows examples.")
     with phase("headers", on_event):
         known = know_model(options.model)
+        adapter = adapter_settings(options)
+        if adapter is not None:
+            known = replace(known, spec=adapt(known.spec, adapter))
         expected = expected_run(options)
         other, steps = expected.other_bytes, expected.steps
     machine = _machine(options, on_event)

@@ -1,12 +1,13 @@
 """Model files become training state, one span at a time.
 
 A span's masters are read from the file by ranges, converted to fp32 straight into arena memory, and
-written; moments start at zero. No tensor of a file is ever whole in memory; fresh weights are drawn
-a layer at a time, at the arena's end.
+written; moments start at zero. No such tensor is ever whole in memory; fresh weights and adapters
+are drawn a layer at a time, at the arena's end. What steps only read is converted to the compute
+dtype, a layer at a time, as it will lie in the arena.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +18,20 @@ from torch import Tensor
 from outsize.formats.source import WeightSource
 from outsize.models.layered import LayeredModel
 from outsize.plan import layout as names
-from outsize.plan.layout import LayerLayout, Layout
+from outsize.plan.layer_layout import LayerLayout
+from outsize.plan.layout import Layout
 from outsize.quantities import align_up
 from outsize.runtime.slots import Slots, extent_name
 from outsize.spec.tensor import DTYPE_BYTES, PAGE_BYTES
 from outsize.store.arena import HostArena
 from outsize.store.store import Store, Transfer
+from outsize.train.views import run_tensors
 
 ReadValues = Callable[[str, int, int], npt.NDArray[np.float32]]
 """Returns elements start..stop of a tensor, flattened."""
+
+_CHUNK_ELEMENTS = 2**20
+"""Elements that are read from a file and converted at once."""
 
 _IN_FLIGHT = 3
 """Spans in memory where there is room: some are being written while the next one is converted."""
@@ -69,64 +75,136 @@ def import_state(
     Cost: up to three spans of the arena, and for fresh weights the largest layer in fp32 there;
     writes 4 bytes a parameter for the master and for each moment.
     """
-    size = _slot_bytes(layout)
-    drawn = _drawn_at(arena, layout) if source is None else arena.size_bytes
-    num_windows = min(_IN_FLIGHT, drawn // size)
-    assert num_windows > 0, (arena.size_bytes, size)
-    windows = [arena.view(i * size, size) for i in range(num_windows)]
-    writing: deque[_Writing] = deque()
-    done = 0
-    fresh = arena.view(drawn, arena.size_bytes - drawn)
-    for count, (index, span, read) in enumerate(_spans(layout, model, source, seed, fresh)):
-        if len(writing) == num_windows:
-            _finish(writing.popleft(), slots)
-        layer, region = layout.layers[index], names.state(index, span)
-        view = windows[count % num_windows][: layout.region_bytes[region]]
-        _fill(view, layer, span, read)
-        extent = extent_name(region, slots.write_slot(region))
-        writing.append(_Writing(region, store.start_write(extent, view, True)))
-        first, last = layer.span(span)
-        done += last - first
-        on_progress(done)
-    while writing:
-        _finish(writing.popleft(), slots)
+    draws = source is None or any(t.added for layer in model.spec.layers for t in layer.tensors)
+    limit = _drawn_at(arena, layout) if draws else arena.size_bytes
+    importer = _Importer(layout, model, source, seed, arena, limit, store, slots, on_progress)
+    for index in range(len(layout.layers)):
+        importer.layer(index)
+    importer.finish()
+
+
+class _Importer:
+    """Imports layer after layer: what steps only read first, at the arena's start, where adapters
+    of the layer still find it; then fresh values at its end, and the spans of state between.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        model: LayeredModel,
+        source: WeightSource | None,
+        seed: int,
+        arena: HostArena,
+        limit: int,
+        store: Store,
+        slots: Slots,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        size = _slot_bytes(layout)
+        num_windows = min(_IN_FLIGHT, limit // size)
+        assert num_windows > 0, (arena.size_bytes, size)
+        self._layout = layout
+        self._model = model
+        self._source = source
+        self._seed = seed
+        self._arena = arena
+        self._fresh = arena.view(limit, arena.size_bytes - limit)
+        self._windows = deque(arena.view(i * size, size) for i in range(num_windows))
+        self._store = store
+        self._slots = slots
+        self._on_progress = on_progress
+        self._writing: deque[_Writing] = deque()
+        self._done = 0
+
+    def layer(self, index: int) -> None:
+        """Write one layer's regions."""
+        base = self._base(index)
+        read = self._reader(index, base)
+        layer = self._layout.layers[index]
+        for span in range(layer.num_spans):
+            if len(self._writing) == len(self._windows):
+                self._finish_one()
+            region = names.state(index, span)
+            view = self._windows[0][: self._layout.region_bytes[region]]
+            self._windows.rotate(-1)
+            _fill(view, layer, span, read)
+            self._write(region, view)
+            first, last = layer.span(span)
+            self._advance(last - first)
+
+    def finish(self) -> None:
+        """Wait for all writes."""
+        while self._writing:
+            self._finish_one()
+
+    def _base(self, index: int) -> dict[str, Tensor]:
+        """Write what steps only read of a layer, and return it: it lies at the arena's start."""
+        layer, region = self._layout.layers[index], names.base(index)
+        if not layer.frozen:
+            return {}
+        self.finish()
+        view = self._arena.view(0, self._layout.region_bytes[region])
+        torch.frombuffer(view, dtype=torch.uint8).zero_()
+        tensors = run_tensors(view, layer.frozen, self._model.dtype)
+        if self._source is None:
+            self._model.initialise(index, self._seed, tensors)
+        else:
+            for name, tensor in tensors.items():
+                self._read_into(self._source, name, tensor.view(-1))
+        self._write(region, view)
+        self.finish()
+        self._advance(layer.frozen_elements)
+        return tensors
+
+    def _read_into(self, source: WeightSource, name: str, values: Tensor) -> None:
+        for start in range(0, len(values), _CHUNK_ELEMENTS):
+            part = values[start : start + _CHUNK_ELEMENTS]
+            read = source.read(name, start, start + len(part))
+            part.copy_(torch.from_numpy(np.ascontiguousarray(read)))
+
+    def _reader(self, index: int, base: Mapping[str, Tensor]) -> ReadValues:
+        """Return what reads a layer's masters: from the model's files, or drawn first."""
+        layer, source = self._layout.layers[index], self._source
+        drawn = {p.tensor.name for p in layer.tensors if source is None or p.tensor.added}
+        values = {n: t for n, t in _windows(self._fresh, layer).items() if n in drawn}
+        if values:
+            self._model.initialise(index, self._seed, values, base)
+
+        def read(name: str, start: int, stop: int) -> npt.NDArray[np.float32]:
+            if name in values or source is None:
+                return values[name].view(-1)[start:stop].numpy()
+            return source.read(name, start, stop)
+
+        return read
+
+    def _write(self, region: str, view: memoryview) -> None:
+        extent = extent_name(region, self._slots.write_slot(region))
+        self._writing.append(_Writing(region, self._store.start_write(extent, view, True)))
+
+    def _finish_one(self) -> None:
+        one = self._writing.popleft()
+        self._slots.written(one.region, one.transfer.wait().checksum or 0)
+
+    def _advance(self, count: int) -> None:
+        self._done += count
+        self._on_progress(self._done)
 
 
 def _drawn_at(arena: HostArena, layout: Layout) -> int:
-    """Return where the end of the arena starts that holds the largest layer in fp32."""
+    """Return where the end of the arena starts that holds what is trained of any layer in fp32."""
     largest = max(layer.num_elements for layer in layout.layers)
     return arena.size_bytes - align_up(DTYPE_BYTES["float32"] * largest, PAGE_BYTES)
 
 
-def _spans(
-    layout: Layout,
-    model: LayeredModel,
-    source: WeightSource | None,
-    seed: int,
-    fresh: memoryview,
-) -> Iterator[tuple[int, int, ReadValues]]:
-    for index, layer in enumerate(layout.layers):
-        if source is not None:
-            for span in range(layer.num_spans):
-                yield index, span, source.read
-        else:
-            values = _windows(fresh, layer)
-            model.initialise(index, seed, values)
-            for span in range(layer.num_spans):
-                yield index, span, _reader(values)
-
-
 def _windows(fresh: memoryview, layer: LayerLayout) -> dict[str, Tensor]:
-    """Return an fp32 tensor for each of a layer's, one after the other."""
-    numbers = torch.frombuffer(fresh, dtype=torch.float32) if fresh else torch.empty(0)
+    """Return an fp32 tensor for each that is trained of a layer, one after the other."""
+    if not fresh:
+        return {}
+    numbers = torch.frombuffer(fresh, dtype=torch.float32)
     return {
         placed.tensor.name: numbers[placed.start : placed.stop].view(placed.tensor.shape)
         for placed in layer.tensors
     }
-
-
-def _reader(values: Mapping[str, Tensor]) -> ReadValues:
-    return lambda name, start, stop: values[name].view(-1)[start:stop].numpy()
 
 
 def _fill(view: memoryview, layer: LayerLayout, span: int, read: ReadValues) -> None:
@@ -139,9 +217,5 @@ def _fill(view: memoryview, layer: LayerLayout, span: int, read: ReadValues) -> 
         numbers[piece.start - first : piece.stop - first] = values
 
 
-def _finish(writing: _Writing, slots: Slots) -> None:
-    slots.written(writing.region, writing.transfer.wait().checksum or 0)
-
-
 def _slot_bytes(layout: Layout) -> int:
-    return max(size for name, size in layout.region_bytes.items() if names.is_durable(name))
+    return max(size for name, size in layout.region_bytes.items() if names.role(name) == "state")

@@ -175,6 +175,8 @@ def _digest(layout: Layout, fingerprint: str | None, threads: int | None) -> str
         workload.packed_attention,
         workload.optimizer,
         workload.num_moments,
+        workload.weights_dtype,
+        model.lowest_trained,
         layout.span_elements,
     )
     return hashlib.blake2b(repr(tuple(facts)).encode(), digest_size=12).hexdigest()

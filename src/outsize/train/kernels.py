@@ -14,13 +14,15 @@ from torch import Tensor
 
 from outsize.models.layered import LayeredModel
 from outsize.ops.clip import clip_factor, tensor_norms
+from outsize.ops.dtypes import TORCH_DTYPES
 from outsize.ops.keep import ATTENTION, PRODUCTS, Keep, KeptResults, Places, Reuse
 from outsize.ops.pieces import Optimizer, StatePiece, UpdateNumbers
 from outsize.plan import layout as names
 from outsize.plan.actions import Compute, Update, Work
-from outsize.plan.layout import LayerLayout, Layout, Piece
+from outsize.plan.layer_layout import LayerLayout, Piece
+from outsize.plan.layout import Layout
 from outsize.train.step_data import PendingUpdate, StepInputs, StepResults
-from outsize.train.views import as_tensor, layer_tensors, run_piece, state_piece
+from outsize.train.views import as_bytes, as_tensor, run_piece, run_tensors, state_piece
 
 
 class TrainKernels:
@@ -31,7 +33,9 @@ class TrainKernels:
         self._layout = layout
         self._optimizer = optimizer
         self._head = len(layout.layers) - 1
+        self._lowest = layout.model.lowest_trained
         self._table = layout.model.tied
+        self._trained_dtype = TORCH_DTYPES[layout.workload.weights_dtype]
         self._kept: dict[str, KeptResults] = {}
         self.inputs: StepInputs
         self.pending: PendingUpdate
@@ -68,7 +72,7 @@ class TrainKernels:
     def _derive(self, layer: int, span: int, views: Mapping[str, memoryview]) -> None:
         layout, state = self._layout.layers[layer], views[names.state(layer, span)]
         for piece in layout.pieces(span):
-            weight = run_piece(views[names.weights(layer)], piece, self._model.dtype)
+            weight = run_piece(views[names.weights(layer)], piece, self._trained_dtype)
             weight.copy_(self._piece(state, layout, span, piece).master)
 
     def _update(self, layer: int, span: int, views: Mapping[str, memoryview]) -> None:
@@ -78,7 +82,7 @@ class TrainKernels:
             if not pieces:
                 continue
             gradients = [
-                run_piece(views[names.gradient(layer)], p, self._model.dtype).float()
+                run_piece(views[names.gradient(layer)], p, self._trained_dtype).float()
                 for p in pieces
             ]
             if self.pending.factor is not None:
@@ -100,9 +104,7 @@ class TrainKernels:
 
     @torch.no_grad()
     def _forward(self, layer: int, m: int, views: Mapping[str, memoryview]) -> None:
-        # As in the backward, although nothing is differentiated here: PyTorch chooses some kernels
-        # by whether a weight requires a gradient.
-        parameters = {n: w.requires_grad_() for n, w in self._weights(layer, views).items()}
+        parameters = self._weights(layer, views)
         if layer == 0:
             hidden = self._model.embed(parameters, self.inputs.batches[m])
         else:
@@ -120,32 +122,36 @@ class TrainKernels:
 
     def _block_backward(self, layer: int, m: int, views: Mapping[str, memoryview]) -> None:
         parameters = self._leaves(layer, m, views)
-        hidden = self._boundary(layer, m, views).requires_grad_()
+        is_lowest = layer == self._lowest
+        hidden = self._boundary(layer, m, views).requires_grad_(not is_lowest)
         with self._costly(Reuse, layer, m, views):
             output = self._block(layer, m, parameters, hidden)
         flowing = self._flowing(m, views)
         output.backward(flowing)
-        assert hidden.grad is not None
-        flowing.copy_(hidden.grad)
+        if not is_lowest:
+            assert hidden.grad is not None
+            flowing.copy_(hidden.grad)
 
     def _head_backward(self, m: int, views: Mapping[str, memoryview]) -> None:
         parameters = self._leaves(self._head, m, views)
         if self._table is not None:
-            parameters[self._table] = self._weights(0, views)[self._table].requires_grad_()
+            parameters[self._table] = self._weights(0, views)[self._table]
         projection, made = self._layout.model.projection, None
-        if projection is not None:
+        if projection is not None and self._layout.model.trains_projection:
             # Its gradient is made in a region: on the heap it would be the largest temporary.
             parameters[projection] = parameters[projection].detach()
             view, shape = views[names.PROJECTION_GRADIENT], parameters[projection].shape
             made = as_tensor(view, self._model.dtype, 0, tuple(shape))
-        hidden = self._boundary(self._head, m, views).requires_grad_()
+        is_lowest = self._head == self._lowest
+        hidden = self._boundary(self._head, m, views).requires_grad_(not is_lowest)
         labels = self.inputs.batches[m].labels
         loss = self._model.loss(parameters, hidden, labels, self.inputs.scale, made)
         loss.backward()
         self.results.losses.append(loss.item())
-        assert hidden.grad is not None
-        self._flowing(m, views).copy_(hidden.grad)
-        if self._table is not None:
+        if not is_lowest:
+            assert hidden.grad is not None
+            self._flowing(m, views).copy_(hidden.grad)
+        if self._table is not None and self._layout.model.trains_table:
             gradient = parameters[self._table].grad if made is None else made
             assert gradient is not None
             self._keep_tied_gradient(m, gradient, views)
@@ -167,7 +173,7 @@ class TrainKernels:
         assert self._table is not None
         total = self._gradients(0, views)[self._table]
         if m == 0:
-            _as_bytes(views[names.gradient(0)]).zero_()
+            as_bytes(views[names.gradient(0)]).zero_()
             total.copy_(gradient)
         else:
             total.add_(gradient)
@@ -176,11 +182,11 @@ class TrainKernels:
     def _embedding_backward(self, m: int, views: Mapping[str, memoryview]) -> None:
         name = self._model.token_table
         if self._table is None and m == 0:
-            _as_bytes(views[names.gradient(0)]).zero_()
+            as_bytes(views[names.gradient(0)]).zero_()
         parameters, gradients = self._weights(0, views), self._gradients(0, views)
         rows = self.inputs.rows
         for key, parameter in parameters.items():
-            parameters[key] = parameter[rows] if key == name else parameter
+            parameters[key] = parameter.detach()[rows] if key == name else parameter
             parameters[key].requires_grad_()
             if key != name:
                 parameters[key].grad = gradients[key]
@@ -209,7 +215,8 @@ class TrainKernels:
         self.results.losses.append(self._model.loss(parameters, hidden, labels, 1.0).item())
 
     def _block(self, layer: int, m: int, parameters: dict[str, Tensor], hidden: Tensor) -> Tensor:
-        return self._model.block(layer, parameters, hidden, self.inputs.contexts[m])
+        seed = self.inputs.dropout_seed(layer, m)
+        return self._model.block(layer, parameters, hidden, self.inputs.contexts[m], seed)
 
     def _costly(
         self, mode: type[Keep] | type[Reuse], layer: int, m: int, views: Mapping[str, memoryview]
@@ -217,9 +224,9 @@ class TrainKernels:
         """Keep or reuse the results of the block's costly operations that the plan has regions
         for.
         """
-        weights = views.get(names.weights(layer))
+        weights = views.get(names.base(layer)) or views.get(names.weights(layer))
         places: Places = {
-            operation: (self._kept.setdefault(region, KeptResults()), _as_bytes(views[region]))
+            operation: (self._kept.setdefault(region, KeptResults()), as_bytes(views[region]))
             for region, operations in (
                 (names.attention(layer, m), (ATTENTION,)),
                 (names.products(layer, m), PRODUCTS),
@@ -227,28 +234,35 @@ class TrainKernels:
             if region in views
             for operation in operations
         }
-        return mode(places, _as_bytes(weights)) if places and weights else nullcontext()
+        return mode(places, as_bytes(weights)) if places and weights else nullcontext()
 
     def _weights(self, layer: int, views: Mapping[str, memoryview]) -> dict[str, Tensor]:
-        view = views.get(names.weights(layer))
-        if view is None:
-            return {}
-        return layer_tensors(view, self._layout.layers[layer], self._model.dtype)
+        """Return a layer's tensors by name. Those that steps change require a gradient, in the
+        forward too, although nothing is differentiated there: PyTorch chooses some kernels by that.
+        """
+        base, trained = views.get(names.base(layer)), views.get(names.weights(layer))
+        layout, found = self._layout.layers[layer], {}
+        if base is not None:
+            found = run_tensors(base, layout.frozen, self._model.dtype)
+        if trained is not None:
+            tensors = run_tensors(trained, layout.tensors, self._trained_dtype)
+            found |= {name: tensor.requires_grad_() for name, tensor in tensors.items()}
+        return found
 
     def _gradients(self, layer: int, views: Mapping[str, memoryview]) -> dict[str, Tensor]:
-        view = views[names.gradient(layer)]
-        return layer_tensors(view, self._layout.layers[layer], self._model.dtype)
+        view = views.get(names.gradient(layer))
+        if view is None:
+            return {}
+        return run_tensors(view, self._layout.layers[layer].tensors, self._trained_dtype)
 
     def _leaves(self, layer: int, m: int, views: Mapping[str, memoryview]) -> dict[str, Tensor]:
         """Return parameters whose gradients autograd adds into the layer's gradient region."""
         parameters = self._weights(layer, views)
-        if not parameters:
-            return parameters
-        if m == 0:
-            _as_bytes(views[names.gradient(layer)]).zero_()
         gradients = self._gradients(layer, views)
-        for name, parameter in parameters.items():
-            parameter.requires_grad_().grad = gradients[name]
+        if gradients and m == 0:
+            as_bytes(views[names.gradient(layer)]).zero_()
+        for name, gradient in gradients.items():
+            parameters[name].grad = gradient
         return parameters
 
     def _hidden_shape(self) -> tuple[int, ...]:
@@ -281,7 +295,3 @@ def _without_inference_kernels() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-def _as_bytes(view: memoryview) -> Tensor:
-    return torch.frombuffer(view, dtype=torch.uint8)

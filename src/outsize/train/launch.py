@@ -24,6 +24,7 @@ from outsize.probe.known import known_machine
 from outsize.runtime.events import OnEvent, phase
 from outsize.spec.machine import MachineProfile
 from outsize.store.budget import peak_children_bytes, reset_peak, resident_bytes
+from outsize.train.adapter import settled
 from outsize.train.budgets import free_disk_bytes, host_budget_bytes
 from outsize.train.data.child import prepare_in_child
 from outsize.train.data.options import DataOptions
@@ -64,6 +65,7 @@ def launch(
         OutsizeError: folder, model or data cannot be used; a folder that was made for this is
             removed again.
     """
+    options = settled(options)
     reset_peak()
     before_bytes = peak_children_bytes()
     if options.resume is not None:  # a run that goes on keeps its budget, unless another is asked

@@ -71,7 +71,8 @@ def surely_measurable(
 
 def _all_actions(layout: Layout) -> Iterator[Work]:
     for index, layer in enumerate(layout.layers):
-        yield Compute(index, "backward", 0)
+        if index >= layout.model.lowest_trained:
+            yield Compute(index, "backward", 0)
         if index < len(layout.layers) - 1:
             yield Compute(index, "forward", 0)
         if layer.num_spans:

@@ -15,6 +15,7 @@ from outsize.values import (
     CountOrZero,
     Decay,
     Fraction,
+    MethodType,
     NonNegative,
     PackedAttention,
     Positive,
@@ -27,6 +28,9 @@ _ONLY_FOR: dict[str, tuple[OptimizerType, ...]] = {
     "adam_epsilon": ("adamw_torch",),
     "sgd_momentum": ("sgd",),
 }
+_FOR_ADAPTERS = (
+    "lora_r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "lora_config",
+)  # fmt: skip
 SchedulerType = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 
 
@@ -46,6 +50,16 @@ class TrainOptions:
         epochs: passes over the data; None means one, unless `steps` is given.
         tokens_per_step: tokens of one optimizer step, padding included.
         max_seq_length: tokens of one row.
+        method: what is trained: the model's own weights (`full`), or low-rank adapters beside them
+            (`lora`), with a magnitude each (`dora`), while the model is only read.
+        lora_r: rank of each adapter.
+        lora_alpha: the adapter is scaled by lora_alpha / lora_r.
+        lora_dropout: share of an adapter's inputs that is left out at random in training.
+        target_modules: ends of the names of the matrices that get an adapter, for example
+            `q_proj,v_proj`; `all-linear` means every matrix of the blocks.
+        use_rslora: scale by lora_alpha / sqrt(lora_r) instead.
+        lora_config: `adapter_config.json` of PEFT, the folder that has one, or its text, in place
+            of the options above.
         micro_batch_size: rows that pass through a layer at once; None lets the planner choose.
         dtype: compute dtype; masters and moments are float32 in either case.
         learning_rate: peak learning rate.
@@ -99,6 +113,13 @@ class TrainOptions:
     epochs: Positive | None = None
     tokens_per_step: Count = 4096
     max_seq_length: Count = 1024
+    method: MethodType = "full"
+    lora_r: Count = 8
+    lora_alpha: Positive = 8.0
+    lora_dropout: Fraction = 0.0
+    target_modules: str = "all-linear"
+    use_rslora: bool = False
+    lora_config: str | None = None
     micro_batch_size: Count | None = None
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     learning_rate: Positive = 1e-4
@@ -147,6 +168,7 @@ class TrainOptions:
             self._check_shape()
             self._check_schedule()
             self._check_optimizer()
+            self._check_method()
             self._check_evaluation()
 
     def _check_source(self) -> None:
@@ -190,6 +212,22 @@ class TrainOptions:
                     f"{name} is for optim={' or '.join(users)}, and optim is {self.optim}. "
                     f"Leave it out, or give --optim {users[0]}."
                 )
+
+    def _check_method(self) -> None:
+        changed = [
+            name
+            for name in _FOR_ADAPTERS
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default
+        ]
+        if self.method == "full" and changed:
+            raise UsageError(
+                f"{changed[0]} is for adapters, and method is full. Leave it out, or give "
+                "--method lora."
+            )
+        if self.lora_config is not None and len(changed) > 1:
+            raise UsageError(
+                f"lora_config says everything about the adapters; leave {changed[0]} out."
+            )
 
     def _check_evaluation(self) -> None:
         if self.evaluation_data is not None and self.evaluation_fraction:

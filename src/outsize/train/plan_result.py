@@ -7,6 +7,7 @@ from outsize.plan.outlook import Gain
 from outsize.plan.roles import Activations
 from outsize.plan.search import Objective
 from outsize.results import TierBytes
+from outsize.values import MethodType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,8 @@ class PlanResult:
 
     Attributes:
         model: what would be trained, as the user named it.
-        num_elements: its parameters.
+        num_elements: its parameters, adapters included.
+        num_trainable: those of them that steps change.
         method: which parameters are trained.
         machine: the machine that it was planned for.
         machine_from: where its rates come from.
@@ -140,7 +142,8 @@ class PlanResult:
 
     model: str
     num_elements: int
-    method: Literal["full"] = "full"
+    method: MethodType = "full"
+    num_trainable: int
     machine: str
     machine_from: str
     layers_from: str

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from outsize.errors import UsageError
 from outsize.formats.check import check_files
 from outsize.models.layered import Batch, LayeredModel
 from outsize.models.registry import build
@@ -18,6 +19,7 @@ from outsize.plan.whole_run import pieces_of_plan
 from outsize.results import TierBytes
 from outsize.runtime.events import OnEvent, Planned, phase
 from outsize.store.store import Extent
+from outsize.train.adapter import adapter_settings
 from outsize.train.budgets import allocated_bytes, disk_refusal, free_disk_bytes
 from outsize.train.data.rows import PackedRows
 from outsize.train.data.sampler import StepSampler
@@ -69,7 +71,10 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     dtype = TORCH_DTYPES[options.dtype]
-    model = own_model or build(inputs.folder.model, dtype, options.packed_attention)
+    adapter = adapter_settings(options)
+    if own_model is not None and adapter is not None:
+        raise UsageError(f"--method {options.method} is not for a model of layers of your own.")
+    model = own_model or build(inputs.folder.model, dtype, options.packed_attention, adapter)
     if inputs.files is not None:
         check_files(inputs.files, model.spec, str(options.model))
     rows = PackedRows(inputs.folder.data)

@@ -72,7 +72,8 @@ def profile_layers(
     keeping = replace(layout, keeping_blocks=layout.num_blocks)
     arena = HostArena(max(largest_action_bytes(layout), largest_action_bytes(keeping)))
     kernels.pending = PendingUpdate(step=1, learning_rate=0.0, factor=torch.ones(()))
-    kinds = {layer.signature: i for i, layer in reversed([*enumerate(layout.model.layers)])}
+    # The last of a kind: the lowest one that is trained has less to do.
+    kinds = {layer.signature: i for i, layer in enumerate(layout.model.layers)}
     worst = _packed(batches[0])
     fixed_bytes = min(
         _replay(model, layout, kernels, arena, set(kinds.values()), worst) for _ in range(_REPLAYS)
@@ -177,10 +178,11 @@ def _replay(
 
 
 def _time_layer(layout: Layout, kernels: TrainKernels, arena: HostArena, index: int) -> LayerCost:
-    forward_s = 0.0
+    forward_s = backward_s = 0.0
     if index < len(layout.layers) - 1:
         forward_s = _time(layout, kernels, arena, Compute(index, "forward", 0))
-    backward_s = _time(layout, kernels, arena, Compute(index, "backward", 0))
+    if index >= layout.model.lowest_trained:
+        backward_s = _time(layout, kernels, arena, Compute(index, "backward", 0))
     return LayerCost(forward_s=forward_s, backward_s=backward_s)
 
 
@@ -222,7 +224,8 @@ def _fill(view: memoryview, kernels: TrainKernels) -> None:
 
 def _inputs(model: LayeredModel, batch: Batch) -> StepInputs:
     rows = torch.unique(batch.input_ids)
-    return StepInputs(batches=[batch], scale=1.0, rows=rows, contexts=[model.context(batch)])
+    contexts = [model.context(batch)]
+    return StepInputs(batches=[batch], scale=1.0, rows=rows, contexts=contexts, dropout="measured")
 
 
 def _packed(batch: Batch) -> Batch:

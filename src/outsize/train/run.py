@@ -157,7 +157,8 @@ def _import(
     session, options = planning.session, folder.options
     source = None if files is None else open_weights(files)
     try:
-        total = sum(layer.num_elements for layer in session.layout.layers)
+        layers = session.layout.layers
+        total = sum(layer.num_elements + layer.frozen_elements for layer in layers)
         with phase("import", on_event, total, "parameters"):
             import_state(
                 layout=session.layout,
@@ -197,6 +198,7 @@ def _result(
     host_bytes = max(peak_resident_bytes(), inputs.launch_peak_bytes)
     return TrainResult(
         model=str(inputs.folder.options.model),
+        method=inputs.folder.options.method,
         steps=done + num_new,
         tokens=num_new * workload.tokens_per_step,
         loss_first=log.losses[0] if log.losses else math.nan,

@@ -33,7 +33,7 @@ def durable_extents(layout: Layout) -> tuple[Extent, ...]:
     return place_extents(
         (extent_name(region, slot), layout.region_bytes[region])
         for region in durable_regions(layout)
-        for slot in range(layout.state_copies)
+        for slot in range(layout.copies_on_disk(region))
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from outsize.models.initialise import stream_seed
 from outsize.models.layered import Batch, Context
 
 
@@ -33,12 +34,22 @@ class StepInputs:
         scale: one over the number of tokens with loss in the step.
         rows: sorted token ids that occur in the step, `[U]`.
         contexts: masks and position embeddings, one per micro-batch.
+        dropout: names the random streams of the step's dropout; None is for none.
     """
 
     batches: list[Batch]
     scale: float
     rows: Tensor
     contexts: list[Context]
+    dropout: str | None = None
+
+    def dropout_seed(self, layer: int, micro_batch: int) -> int | None:
+        """Return the seed of one pass of a micro-batch through a layer, the same in the forward and
+        when it is computed again.
+        """
+        if self.dropout is None:
+            return None
+        return stream_seed(0, f"{self.dropout}/{layer}/{micro_batch}")
 
 
 @dataclass(slots=True)

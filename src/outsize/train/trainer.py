@@ -9,6 +9,7 @@ learning rate and clipping factor.
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -226,7 +227,8 @@ class Trainer:
         rows = self._sampler.rows(step)
         size = workload.micro_batch_rows
         batches = [read_batch(self._rows, rows[i : i + size]) for i in range(0, len(rows), size)]
-        return step_inputs(self._session, batches)
+        dropout = f"dropout/{self._options.seed}/{step}"
+        return replace(step_inputs(self._session, batches), dropout=dropout)
 
     def _evaluation_due(self, step: int) -> bool:
         every = self._options.evaluation_steps

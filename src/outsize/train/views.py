@@ -3,11 +3,18 @@
 A region is a memoryview of the arena; every tensor made here shares its bytes.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from outsize.ops.pieces import StatePiece
-from outsize.plan.layout import LayerLayout, Piece
+from outsize.plan.layer_layout import LayerLayout, Piece, Placed
+
+
+def as_bytes(view: memoryview) -> Tensor:
+    """Return the region as a 1-D uint8 tensor."""
+    return torch.frombuffer(view, dtype=torch.uint8)
 
 
 def as_tensor(view: memoryview, dtype: torch.dtype, start: int, shape: tuple[int, ...]) -> Tensor:
@@ -21,9 +28,11 @@ def as_tensor(view: memoryview, dtype: torch.dtype, start: int, shape: tuple[int
     return torch.frombuffer(view, dtype=dtype, count=count, offset=offset).view(shape)
 
 
-def layer_tensors(view: memoryview, layout: LayerLayout, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return every tensor of a layer, by name, over its `weights` or `gradient` region."""
-    return {p.tensor.name: as_tensor(view, dtype, p.start, p.tensor.shape) for p in layout.tensors}
+def run_tensors(view: memoryview, run: Iterable[Placed], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return every tensor of a layer's run, by name, over its region: `weights`, `gradient` or
+    `base`.
+    """
+    return {p.tensor.name: as_tensor(view, dtype, p.start, p.tensor.shape) for p in run}
 
 
 def run_piece(view: memoryview, piece: Piece, dtype: torch.dtype) -> Tensor:

@@ -65,6 +65,7 @@ def make_workload(
             packed_attention=options.packed_attention,
             optimizer=optimizer_of(options),
             num_moments=num_moments(options),
+            trained_dtype=None if options.method == "full" else "float32",
         )
         for count in _micro_batches(options, rows, model, num_threads)
     )

@@ -57,6 +57,7 @@ def plan_result() -> PlanResult:
     return PlanResult(
         model="m",
         num_elements=10**6,
+        num_trainable=1,
         machine="here",
         machine_from="the catalogue",
         layers_from="worked out",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from outsize.cli.huggingface import combine, merge, translate
+from outsize.cli.huggingface import combine, override, translate
 from outsize.cli.trainer_names import ACCEPTED, COMBINED, RENAMED
 from outsize.errors import UsageError
 from outsize.fields import fields_of
@@ -133,4 +133,4 @@ def test_what_cannot_be_honoured_is_an_error(settings: dict[str, object], messag
 def test_the_command_line_wins_also_over_what_it_excludes() -> None:
     file: dict[str, object] = {"epochs": 3, "seed": 1, "gradient_accumulation_steps": 4}
     line: dict[str, object] = {"steps": "5", "tokens_per_step": "2048"}
-    assert merge(file, line) == {"seed": 1, "steps": "5", "tokens_per_step": "2048"}
+    assert override(file, line) == {"seed": 1, "steps": "5", "tokens_per_step": "2048"}

@@ -85,7 +85,7 @@ def test_a_parameter_without_rule_is_refused() -> None:
 
     causal = build(CONFIGS["llama"], torch.float32)._skeleton.causal
     with pytest.raises(ModelError) as refusal:
-        initialise_tensor(causal, Gate(), "gate", "gate.weight", 0, torch.empty(3))
+        initialise_tensor(causal, Gate(), "weight", "gate.weight", 0, torch.empty(3))
     assert str(refusal.value) == (
         "LlamaForCausalLM does not say how gate.weight is initialised, so it cannot be trained "
         "from scratch; start from a folder with weights."

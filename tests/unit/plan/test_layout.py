@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from small_models import layer, layers, layouts, make_layout, tensor
 
 from outsize.plan import layout as names
-from outsize.plan.layout import LayerLayout
+from outsize.plan.layer_layout import LayerLayout
 from outsize.spec.model import LayerSpec
 
 PAGE = 4096

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import layer, layers, tensor
 
-from outsize.plan.layout import LayerLayout
-from outsize.train.views import as_tensor, layer_tensors, run_piece, state_piece
+from outsize.plan.layer_layout import LayerLayout
+from outsize.train.views import as_tensor, run_piece, run_tensors, state_piece
 
 
 def memory(size_bytes: int) -> memoryview:
@@ -36,7 +36,7 @@ def test_scalars_and_empty_tensors_have_views():
 def test_tensors_of_a_layer_have_their_shapes_and_do_not_overlap(spec, dtype):
     layout = LayerLayout(layer=spec, span_elements=64)
     view = memory(layout.num_elements * dtype.itemsize)
-    tensors = layer_tensors(view, layout, dtype)
+    tensors = run_tensors(view, layout.tensors, dtype)
     assert {name: tuple(t.shape) for name, t in tensors.items()} == {
         t.name: t.shape for t in spec.tensors
     }
@@ -66,7 +66,7 @@ def test_pieces_of_state_and_run_are_the_same_elements(spec, span_elements, num_
         assert set(found.tolist()) <= {0.0, *map(float, values)}
         elements = sum(piece.stop - piece.start for piece in layout.pieces(span))
         assert [int((found == v).sum()) for v in values] == [elements] * len(values)
-    for made in layer_tensors(run, layout, torch.float32).values():
+    for made in run_tensors(run, layout.tensors, torch.float32).values():
         assert bool((made == 1).all())
 
 

@@ -1,0 +1,108 @@
+"""The two runs of elements that a layer's tensors are laid in: what steps change, which is cut into
+spans, and what they only read. Read `layout.py` next, which makes regions of them.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from outsize.quantities import align_up
+from outsize.spec.model import LayerSpec
+from outsize.spec.tensor import PAGE_BYTES, TENSOR_ALIGNMENT_BYTES, TensorSpec
+
+_ALIGN_ELEMENTS = TENSOR_ALIGNMENT_BYTES // 2
+"""Elements between tensor starts: 64 bytes in the narrowest compute dtype."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A tensor at an element offset of its layer's run."""
+
+    tensor: TensorSpec
+    start: int
+
+    @property
+    def stop(self) -> int:
+        """First element after the tensor."""
+        return self.start + self.tensor.num_elements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """The part of one tensor that lies in one span.
+
+    Attributes:
+        placed: the tensor.
+        start: first element of the part, counted from the start of the layer's run.
+        stop: first element after it.
+    """
+
+    placed: Placed
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerLayout:
+    """The run of elements of one layer, cut into spans of `span_elements`."""
+
+    layer: LayerSpec
+    span_elements: int
+
+    @cached_property
+    def tensors(self) -> tuple[Placed, ...]:
+        """Every tensor that steps change, at its offset."""
+        return _end_to_end(self.layer.trainable)
+
+    @cached_property
+    def num_elements(self) -> int:
+        """Elements of their run, padding included."""
+        return _run_elements(self.tensors)
+
+    @cached_property
+    def frozen(self) -> tuple[Placed, ...]:
+        """Every tensor that steps only read, at its offset in a run of its own."""
+        return _end_to_end(self.layer.frozen)
+
+    @cached_property
+    def frozen_elements(self) -> int:
+        """Elements of that run, padding included."""
+        return _run_elements(self.frozen)
+
+    @property
+    def num_spans(self) -> int:
+        """Number of spans; the last one may be shorter."""
+        return -(-self.num_elements // self.span_elements)
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Return the first element of span `index` and the first one after it."""
+        start = index * self.span_elements
+        return start, min(start + self.span_elements, self.num_elements)
+
+    def pieces(self, index: int) -> tuple[Piece, ...]:
+        """Return the parts of tensors that lie in span `index`, in order."""
+        start, stop = self.span(index)
+        return tuple(
+            Piece(placed=p, start=max(p.start, start), stop=min(p.stop, stop))
+            for p in self.tensors
+            if p.start < stop and p.stop > start and p.tensor.num_elements
+        )
+
+    def component_bytes(self, index: int) -> int:
+        """Bytes between the components of `state/L/index`: one fp32 number an element,
+        page-aligned.
+        """
+        start, stop = self.span(index)
+        return align_up(4 * (stop - start), PAGE_BYTES)
+
+
+def _end_to_end(tensors: Iterable[TensorSpec]) -> tuple[Placed, ...]:
+    placed, start = [], 0
+    for tensor in tensors:
+        placed.append(Placed(tensor=tensor, start=start))
+        start = align_up(start + tensor.num_elements, _ALIGN_ELEMENTS)
+    return tuple(placed)
+
+
+def _run_elements(placed: Sequence[Placed]) -> int:
+    return align_up(placed[-1].stop, _ALIGN_ELEMENTS) if placed else 0

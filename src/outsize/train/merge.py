@@ -1,0 +1,201 @@
+"""Adapters become part of a model's weights: a new folder that Transformers loads.
+
+The weights are rounded once. No PyTorch in here. Read `merger.py` for the arithmetic and
+`merge_source.py` for where the adapters come from.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from outsize.errors import BudgetError, Contributor, ModelError, Remedy, RunError, UsageError
+from outsize.formats.export import SafetensorsWriter
+from outsize.formats.hub import open_weights
+from outsize.formats.model_spec import KnownModel, know_model
+from outsize.isolate import run_isolated
+from outsize.options import MergeOptions
+from outsize.paths import is_file
+from outsize.quantities import align_up
+from outsize.results import MergeResult, TierBytes
+from outsize.runtime.events import OnEvent, PhaseAdvanced, phase
+from outsize.store.budget import (
+    host_limits,
+    peak_children_bytes,
+    peak_resident_bytes,
+    resident_bytes,
+)
+from outsize.store.durable import write_whole_file
+from outsize.train.budgets import LEAST_HOST_BYTES
+from outsize.train.export import STORED_DTYPE, copy_small_files, new_folder, round_to_bfloat16
+from outsize.train.merge_source import Adapters, open_adapters
+from outsize.train.merger import Merger
+
+_WORK_BYTES = 64 * 2**20
+"""Room for a chunk in fp32, what is added to it, its rounding, and page cache of what is written.
+"""
+
+_RECORD_NAME = "outsize_merged.json"
+
+
+def run_merge(options: MergeOptions, on_event: OnEvent, start_s: float) -> MergeResult:
+    """Write a model with adapters merged into it as a folder that Transformers loads.
+
+    Raises:
+        RunError: the output is not empty, or the adapters are merged into the model already.
+        ModelError: the adapters are those of another model.
+        BudgetError: the budget is too small; refused before anything is written.
+        StorageError: the disk is full; what was written is removed.
+
+    Cost: some rows of a matrix and its adapter in fp32 on host, about 64 MiB; for adapters that are
+        no run's, before that a child process of about 400 MiB for config and tokenizer. On disk the
+        model in its new dtype.
+    """
+    folder = Path(str(options.output))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise RunError(f"{folder} {what}; choose another folder with --output.")
+    with closing(open_adapters(options, on_event)) as adapters:
+        model = options.model or adapters.base
+        if model is None:
+            raise UsageError("The adapters do not say what model they are for; give --model.")
+        known = know_model(model)
+        source = open_weights(known.files)
+        if source is None:
+            raise ModelError(
+                f"{model} is a config without weights, so there is nothing to merge into; "
+                "name a model with weights with --model."
+            )
+        with closing(source):
+            digest = _digest(adapters)
+            _refuse_twice(known, digest)
+            merger = Merger(known, source, adapters)
+            budget_bytes = options.memory_bytes or host_limits().free_bytes
+            _check_budget(options, merger, adapters.prepared, budget_bytes)
+            with new_folder(folder):
+                _prepare(model, adapters.prepared, folder, options.dtype)
+                _write(merger, folder, options, on_event)
+                record = {"adapters": [*_merged_before(known), digest]}
+                write_whole_file(folder / _RECORD_NAME, json.dumps(record).encode() + b"\n")
+    return _result(options, model, merger, folder, budget_bytes, time.monotonic() - start_s)
+
+
+def _digest(adapters: Adapters) -> str:
+    """Return what tells one set of adapters from another."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(adapters.tensors.items()):
+        digest.update(name.encode())
+        digest.update(adapters.read(name, 0, tensor.num_elements).tobytes())
+    return digest.hexdigest()
+
+
+def _merged_before(known: KnownModel) -> list[str]:
+    path = known.files.folder / _RECORD_NAME
+    if not is_file(path):
+        return []
+    content = json.loads(path.read_bytes())
+    return [str(digest) for digest in content.get("adapters", [])]
+
+
+def _refuse_twice(known: KnownModel, digest: str) -> None:
+    if digest in _merged_before(known):
+        raise RunError(
+            f"{known.files.folder} has these adapters merged into it already; "
+            "name the model that they were trained on with --model."
+        )
+
+
+def _check_budget(
+    options: MergeOptions, merger: Merger, prepared: Path | None, budget_bytes: int
+) -> None:
+    process_bytes = resident_bytes()
+    child_bytes = 0 if prepared is not None else LEAST_HOST_BYTES
+    needed_bytes = process_bytes + max(child_bytes, 2 * merger.largest_bytes + _WORK_BYTES)
+    if needed_bytes <= budget_bytes:
+        return
+    remedy_bytes = align_up(needed_bytes, 8 * 2**20) + 8 * 2**20
+    raise BudgetError(
+        f"Merging {options.adapter}",
+        needed_bytes=needed_bytes,
+        budget_bytes=budget_bytes,
+        tier="host",
+        contributors=(
+            Contributor(role="interpreter and libraries", size_bytes=process_bytes),
+            Contributor(role="largest adapter", size_bytes=2 * merger.largest_bytes),
+            Contributor(role="rows of a matrix", size_bytes=_WORK_BYTES),
+            *(
+                (Contributor(role="config and tokenizer", size_bytes=child_bytes),)
+                * bool(child_bytes)
+            ),
+        ),
+        remedies=(
+            Remedy(change=f"--memory {remedy_bytes // 2**20}MiB", needed_bytes=needed_bytes),
+        ),
+    )
+
+
+def _prepare(model: str, prepared: Path | None, folder: Path, dtype: str) -> None:
+    """Write config and tokenizer: a run has them, else a child process that has the libraries for
+    it makes them.
+    """
+    if prepared is not None:
+        copy_small_files(prepared, folder)
+        text = (prepared / "config.json").read_bytes()
+    else:
+        arguments = {"model": model, "folder": str(folder), "tokenizer": None}
+        run_isolated("outsize.formats.prepare:prepare_for_training", arguments)
+        text = (folder / "config.json").read_bytes()
+    config: dict[str, Any] = json.loads(text)
+    config.pop("torch_dtype", None)  # the older name of dtype
+    content = json.dumps(config | {"dtype": dtype}, indent=2) + "\n"
+    write_whole_file(folder / "config.json", content.encode())
+
+
+def _write(merger: Merger, folder: Path, options: MergeOptions, on_event: OnEvent) -> None:
+    tensors = [t for layer in merger.spec.layers for t in layer.tensors if not t.added]
+    announced = [(t.name, t.shape, STORED_DTYPE[options.dtype]) for t in tensors]
+    total, done = sum(t.num_elements for t in tensors), 0
+    with (
+        phase("merge", on_event, total, "parameters"),
+        SafetensorsWriter(folder, announced, options.max_shard_bytes) as writer,
+    ):
+        for tensor in tensors:
+            start = 0
+            for values in merger.chunks(tensor.name, tensor.shape):
+                rounded = round_to_bfloat16(values) if options.dtype == "bfloat16" else values
+                writer.write(tensor.name, start, rounded)
+                start += len(values)
+                done += len(values)
+                on_event(PhaseAdvanced(phase="merge", done=done))
+
+
+def _result(
+    options: MergeOptions,
+    model: str,
+    merger: Merger,
+    folder: Path,
+    budget_bytes: int,
+    seconds: float,
+) -> MergeResult:
+    sizes = {path.name: os.stat(path).st_size for path in folder.iterdir()}
+    written_bytes = sum(sizes.values())
+    layers = merger.spec.layers
+    return MergeResult(
+        adapter=options.adapter,
+        model=model,
+        output=str(folder),
+        dtype=options.dtype,
+        num_elements=sum(t.num_elements for la in layers for t in la.tensors if not t.added),
+        num_merged=len(merger.modules),
+        num_files=sum(name.endswith(".safetensors") for name in sizes),
+        bytes_written=written_bytes,
+        budget_bytes=TierBytes(host=budget_bytes, disk=shutil.disk_usage(folder).free),
+        measured_peak_bytes=TierBytes(
+            host=max(peak_resident_bytes(), peak_children_bytes()), disk=written_bytes
+        ),
+        seconds=seconds,
+    )
