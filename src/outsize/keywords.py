@@ -32,6 +32,7 @@ class TrainKeywords(TypedDict, total=False):
     target_modules: str | Sequence[str] | None
     use_rslora: bool | None
     lora_config: "str | LoraConfig | None"
+    quantization: str | None
     micro_batch_size: int | None
     dtype: str | None
     learning_rate: float | None

@@ -17,8 +17,13 @@ Kind = Literal["text", "integer", "number", "size", "flag", "choice", "list"]
 PackedAttention = Literal["masked", "split"]
 """How attention keeps the examples of a row apart: by a mask, or by taking one at a time."""
 
-MethodType = Literal["full", "lora", "dora"]
-"""What is trained: the weights themselves, or adapters beside them, with a magnitude each."""
+MethodType = Literal["auto", "full", "lora", "dora", "qlora"]
+"""What is trained: the weights themselves, or adapters beside them, with a magnitude each, or over
+packed weights; `auto` is the first of `full`, `lora` and `qlora` that the budgets allow.
+"""
+
+Packing = Literal["nf4", "int8"]
+"""How frozen matrices are packed: into 4 bits of levels for normal numbers, or 8 bits."""
 
 OptimizerName = Literal["adamw", "lion", "sgd"]
 

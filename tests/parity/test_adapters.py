@@ -27,7 +27,9 @@ from outsize.models.initialise import initial_values
 from outsize.models.registry import build, plain_model, read_config
 from outsize.ops.dtypes import TORCH_DTYPES
 from outsize.ops.loss import linear_cross_entropy
-from outsize.train.adapter import adapter_settings, config_text
+from outsize.ops.packing import PackedMatrix
+from outsize.spec.packing import PackedPlace
+from outsize.train.adapter import adapter_settings, config_text, packing
 from outsize.train.data.rows import PackedRows
 from outsize.train.data.sampler import StepSampler
 from outsize.train.learning_rate import learning_rate
@@ -36,6 +38,7 @@ from outsize.train.step_data import StepInputs
 from outsize.train.trainer import read_batch
 from outsize.train.verify.plain_optimizers import MOMENTS, plain_optimizer
 from outsize.train.workload import make_workload
+from outsize.values import Packing
 
 NUM_STEPS = 4
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT's own, of Transformers
@@ -57,7 +60,8 @@ def adapter_options(**changes: object) -> TrainOptions:
 
 def adapted(name: str, options: TrainOptions):
     dtype = TORCH_DTYPES[options.dtype]
-    return build(model_config(name), dtype, options.packed_attention, adapter_settings(options))
+    settings, packed = adapter_settings(options), packing(options)
+    return build(model_config(name), dtype, options.packed_attention, settings, packed)
 
 
 def stream(
@@ -91,6 +95,9 @@ class PeftTrainer:
         weights: dict[str, Tensor] = {}
         for index in range(len(model.spec.layers)):
             weights |= initial_values(model, index, options.seed)
+            for tensor in model.spec.layers[index].tensors:
+                if tensor.packing is not None:
+                    weights[tensor.name] = packed_and_back(weights[tensor.name], tensor.packing)
         self.load(weights)
         self.trained = {saved(n): p for n, p in self.peft.named_parameters() if p.requires_grad}
         group = {"params": [*self.trained.values()], "weight_decay": options.weight_decay}
@@ -159,6 +166,16 @@ class PeftTrainer:
         return found
 
 
+def packed_and_back(values: Tensor, packing: Packing) -> Tensor:
+    place = PackedPlace(packing=packing, num_elements=values.numel(), start=0)
+    matrix = PackedMatrix(torch.zeros(place.stop, dtype=torch.uint8), place)
+    matrix.pack(0, values.flatten().float())
+    result = torch.empty_like(values).flatten()
+    matrix.unpack(result)
+    assert not torch.equal(result, values.flatten())
+    return result.view(values.shape)
+
+
 def saved(name: str) -> str:
     """The name that PEFT saves a parameter under, without the prefix."""
     name = name.removeprefix(PREFIX).replace(".default", "").replace(".base_layer", "")
@@ -217,6 +234,17 @@ def test_options_of_adapters_equal_peft(
     dtype: str, changes: dict[str, object], tmp_path: Path
 ) -> None:
     assert_equal_to_peft("Llama tied", adapter_options(dtype=dtype, **changes), tmp_path)
+
+
+@pytest.mark.parametrize("arena", ["least", "medium", "whole"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+@pytest.mark.parametrize("name", ["Llama tied", "GPT-2"])
+def test_packed_weights_equal_peft_on_what_they_unpack_to(
+    name: str, quantization: str, dtype: str, arena: str, tmp_path: Path
+) -> None:
+    options = adapter_options(method="qlora", quantization=quantization, dtype=dtype)
+    assert_equal_to_peft(name, options, tmp_path, arena=arena)
 
 
 def test_a_whole_configuration_equals_peft(tmp_path: Path) -> None:

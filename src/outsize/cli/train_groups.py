@@ -29,6 +29,7 @@ TRAIN_GROUPS = (
             "target_modules",
             "use_rslora",
             "lora_config",
+            "quantization",
         ),
     ),
     Group(title="Length", keys=("steps", "epochs", "tokens_per_step")),

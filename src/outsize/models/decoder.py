@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from outsize.models import masked_attention as attention
 from outsize.models.adapters import dropout, file_name, initialise_adapters
-from outsize.models.describe import describe_layer, with_signatures
+from outsize.models.describe import describe_layer, with_adapters, with_signatures
 from outsize.models.initialise import initialise_tensor
 from outsize.models.layered import Batch, Context, LayerCall, local_names
 from outsize.models.skeleton import Skeleton
@@ -63,6 +63,8 @@ class Decoder:
             attention_heads=skeleton.attention_heads,
             attention_head_size=skeleton.attention_head_size,
         )
+        if adapter is not None:
+            described = with_adapters(described, formula)
         self.spec = with_signatures(described, formula)
 
     def embed(self, parameters: Mapping[str, Tensor], batch: Batch) -> Tensor:
@@ -219,7 +221,7 @@ class Decoder:
         tied = frozenset(
             {f"{self._skeleton.projection_name}.weight"} if self._skeleton.is_tied else ()
         )
-        call = None if self._adapter is None else file_name
+        call = str if self._adapter is None else file_name
         if index == 0:
             table_name = self._skeleton.table_name
             return describe_layer(table_name, "embedding", modules, frozenset(), call)
@@ -229,8 +231,9 @@ class Decoder:
 
     def _names(self, modules: Mapping[str, nn.Module]) -> dict[str, str]:
         """Return the local name of each parameter of a layer by its name in files."""
+        call = str if self._adapter is None else file_name
         return {
-            file_name(f"{name}.{local}") if self._adapter is not None else f"{name}.{local}": local
+            call(f"{name}.{local}"): local
             for name, module in modules.items()
             for local, _ in module.named_parameters()
         }

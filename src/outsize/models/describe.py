@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from outsize.errors import ModelError
 from outsize.spec.model import LayerKind, LayerSpec, ModelSpec
 from outsize.spec.tensor import TensorSpec, is_named_without_decay
 
@@ -22,7 +23,7 @@ def describe_layer(
     kind: LayerKind,
     modules: Mapping[str, nn.Module],
     tied: frozenset[str],
-    file_name: Callable[[str], str] | None = None,
+    file_name: Callable[[str], str] = str,
 ) -> LayerSpec:
     """Return the spec of a layer.
 
@@ -32,16 +33,12 @@ def describe_layer(
         modules: the modules that the layer consists of, by their names in the model, in state-dict
             order.
         tied: names of parameters that belong to another layer.
-        file_name: gives the name in files of a parameter of a model with adapters, of which only
-            the adapters are trained; None for a model without any.
+        file_name: gives the name in files of a parameter, by its name in the model.
     """
     without_decay = {n for p, m in modules.items() for n in _layer_norm_names(p, m)}
-    call = file_name or (lambda name: name)
     tensors = tuple(
         TensorSpec(
-            name=call(full_name),
-            trainable=file_name is None or ".lora_" in full_name,
-            added=".lora_" in full_name and file_name is not None,
+            name=file_name(full_name),
             shape=tuple(parameter.shape),
             weight_decay=full_name not in without_decay and not is_named_without_decay(full_name),
         )
@@ -72,6 +69,41 @@ def with_signatures(described: ModelSpec, formula: ModelSpec) -> ModelSpec:
         return described
     signed = tuple(replace(found, signature=said.signature) for found, said in layers)
     return replace(described, layers=signed)
+
+
+def with_adapters(described: ModelSpec, formula: ModelSpec) -> ModelSpec:
+    """Return a description of modules that says what of them is added, trained and packed.
+
+    Args:
+        described: what the modules say.
+        formula: the spec of the same model with adapters; see `spec.adapter`.
+
+    Raises:
+        ModelError: the modules have adapters elsewhere.
+    """
+    said = {t.name: t for layer in formula.layers for t in layer.tensors}
+    found = {t.name for layer in described.layers for t in layer.tensors}
+    if found != said.keys():
+        raise ModelError(
+            f"PEFT and the configuration of this {described.architecture} disagree on where the "
+            f"adapters are: {', '.join(sorted(found ^ said.keys())[:3])}."
+        )
+    layers = tuple(
+        replace(
+            layer,
+            tensors=tuple(
+                replace(
+                    tensor,
+                    trainable=said[tensor.name].trainable,
+                    added=said[tensor.name].added,
+                    packing=said[tensor.name].packing,
+                )
+                for tensor in layer.tensors
+            ),
+        )
+        for layer in described.layers
+    )
+    return replace(described, layers=layers)
 
 
 def _layer_norm_names(prefix: str, module: nn.Module) -> list[str]:

@@ -22,7 +22,7 @@ from outsize.models.architectures import ARCHITECTURES, Architecture
 from outsize.models.decoder import Decoder
 from outsize.models.skeleton import build_module, build_skeleton
 from outsize.spec.adapter import AdapterSettings, adapt
-from outsize.values import PackedAttention
+from outsize.values import PackedAttention, Packing
 
 _REFUSALS = (
     StrictDataclassError,
@@ -43,6 +43,7 @@ def build(
     dtype: torch.dtype,
     packed_attention: PackedAttention = "masked",
     adapter: AdapterSettings | None = None,
+    packing: Packing | None = None,
 ) -> Decoder:
     """Return the layered model of a configuration.
 
@@ -52,6 +53,7 @@ def build(
         packed_attention: how rows of several examples are treated; without effect on models whose
             attention is not fused.
         adapter: adapters to train in place of the model's own weights; None trains those.
+        packing: how the matrices below adapters are packed; None leaves them in `dtype`.
 
     Raises:
         ModelError: there is no such configuration, or it asks for something that is not supported.
@@ -63,7 +65,7 @@ def build(
     skeleton = build_skeleton(architecture, config, dtype, packed_attention, adapter)
     formula = spec_from_config(entries, f"this {architecture.name}'s configuration")
     if adapter is not None:
-        formula = adapt(formula, adapter)
+        formula = adapt(formula, adapter, packing)
     return Decoder(
         skeleton,
         dtype=dtype,

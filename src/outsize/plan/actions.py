@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Tier = Literal["device", "host", "disk"]
-Phase = Literal["forward", "backward", "gradient_norm", "evaluate"]
+Phase = Literal["forward", "backward", "gradient_norm", "evaluate", "unpack"]
 UpdateKind = Literal["optimizer", "derive"]
 
 

@@ -45,6 +45,9 @@ after its cap, its fp32 probability and the rounded one, and their gradients.
 _SCORE_TRAFFIC_BYTES = 36
 """Elementwise traffic for each such score, forward: scale, cap, mask, softmax and its rounding."""
 
+_UNPACK_BYTES = 40
+"""Elementwise traffic of unpacking one number."""
+
 _HEAD_LOGIT_BYTES = 60
 """Elementwise traffic for each logit, forward and backward."""
 
@@ -97,7 +100,12 @@ class CostModel:
             - frozen_s
             + 2 * (products_s + rest_s + _CALL_S)
             + attention_backward_s,
+            unpack_s=self._unpack_s(layer),
         )
+
+    def _unpack_s(self, layer: LayerSpec) -> float:
+        num_packed = sum(t.num_elements for t in layer.frozen if t.packing is not None)
+        return _UNPACK_BYTES * num_packed / self.processor.elementwise_bytes_per_s
 
     def _embedding(self, workload: TrainWorkload) -> LayerCost:
         item = DTYPE_BYTES[workload.dtype]

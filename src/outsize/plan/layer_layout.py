@@ -8,6 +8,7 @@ from functools import cached_property
 
 from outsize.quantities import align_up
 from outsize.spec.model import LayerSpec
+from outsize.spec.packing import PackedPlace
 from outsize.spec.tensor import PAGE_BYTES, TENSOR_ALIGNMENT_BYTES, TensorSpec
 
 _ALIGN_ELEMENTS = TENSOR_ALIGNMENT_BYTES // 2
@@ -68,6 +69,45 @@ class LayerLayout:
     def frozen_elements(self) -> int:
         """Elements of that run, padding included."""
         return _run_elements(self.frozen)
+
+    @cached_property
+    def is_packed(self) -> bool:
+        """Whether some of what steps only read is packed, and so has to be unpacked to be used."""
+        return any(tensor.packing is not None for tensor in self.layer.frozen)
+
+    @cached_property
+    def packed(self) -> tuple[PackedPlace, ...]:
+        """Where each tensor that is packed lies among the bytes that rest on disk, in order."""
+        places: list[PackedPlace] = []
+        for tensor in self.layer.frozen:
+            if tensor.packing is not None:
+                start = places[-1].stop if places else 0
+                places.append(
+                    PackedPlace(
+                        packing=tensor.packing,
+                        num_elements=tensor.num_elements,
+                        start=align_up(start, TENSOR_ALIGNMENT_BYTES),
+                    )
+                )
+        return tuple(places)
+
+    def resting_bytes(self, item_bytes: int) -> int:
+        """Return the bytes of what steps only read as it rests on disk: packed tensors first, then
+        the others, each of `item_bytes` an element.
+        """
+        if not self.is_packed:
+            return self.frozen_elements * item_bytes
+        return self.plain_start + item_bytes * _run_elements(self.plain)
+
+    @cached_property
+    def plain(self) -> tuple[Placed, ...]:
+        """The tensors among the packed ones that are not, in a run after those."""
+        return _end_to_end(t for t in self.layer.frozen if t.packing is None)
+
+    @property
+    def plain_start(self) -> int:
+        """First byte of that run."""
+        return align_up(self.packed[-1].stop, TENSOR_ALIGNMENT_BYTES)
 
     @property
     def num_spans(self) -> int:

@@ -4,7 +4,7 @@ The tensors of a layer that steps change are laid end to end in one padded run o
 `weights/L` and `gradient/L` hold that run in the dtype that is trained in; `state/L/S` holds one
 span of it as fp32 master and moments. A span is a fixed number of elements, so that an update
 touches a few MiB whatever the layer's size. What steps only read lies in a second run, `base/L`, in
-the compute dtype.
+the compute dtype, or packed, and then `unpacked/L` is the run.
 """
 
 from dataclasses import dataclass
@@ -83,7 +83,9 @@ class Layout:
         trained_item = DTYPE_BYTES[self.workload.weights_dtype]
         for index, layer in enumerate(self.layers):
             if layer.frozen_elements:
-                sizes[base(index)] = align_up(layer.frozen_elements * item, PAGE_BYTES)
+                sizes[base(index)] = align_up(layer.resting_bytes(item), PAGE_BYTES)
+            if layer.is_packed:
+                sizes[unpacked(index)] = align_up(layer.frozen_elements * item, PAGE_BYTES)
             run_bytes = align_up(layer.num_elements * trained_item, PAGE_BYTES)
             if run_bytes:
                 sizes[weights(index)] = sizes[gradient(index)] = run_bytes
@@ -151,6 +153,10 @@ class Layout:
         """Bytes of all that steps only read."""
         return sum(size for name, size in self.region_bytes.items() if role(name) == "base")
 
+    def frozen(self, layer: int) -> str:
+        """Name of the region that a layer's frozen tensors are used from."""
+        return unpacked(layer) if self.layers[layer].is_packed else base(layer)
+
     def copies_on_disk(self, region: str) -> int:
         """Number of places on disk for a durable region: what never changes needs one."""
         return 1 if role(region) == "base" else self.state_copies
@@ -158,7 +164,7 @@ class Layout:
     @cached_property
     def table(self) -> str:
         """Name of the region that the embedding's table is read from."""
-        return weights(0) if self.model.trains_table else base(0)
+        return weights(0) if self.model.trains_table else self.frozen(0)
 
 
 def _norm_copy_bytes(layer: LayerLayout) -> int:
@@ -173,6 +179,11 @@ PROJECTION_GRADIENT = "projection_gradient"
 def base(layer: int) -> str:
     """Name of the region of a layer's tensors that steps only read."""
     return f"base/{layer}"
+
+
+def unpacked(layer: int) -> str:
+    """Name of the region that a layer's tensors are unpacked into, where some rest packed."""
+    return f"unpacked/{layer}"
 
 
 def weights(layer: int) -> str:

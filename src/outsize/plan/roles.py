@@ -20,6 +20,7 @@ from outsize.plan.schedule import uses
 _WORDS: Mapping[str, str] = {
     "weights": "weights",
     "base": "frozen weights",
+    "unpacked": "unpacked weights",
     "gradient": "gradients",
     "state": "optimizer state",
     "boundary": "boundary activations",

@@ -1,9 +1,9 @@
 """The compute-only list of one train step, and which regions each action touches.
 
-Layer by layer, all micro-batches. The optimizer update of a layer is deferred to the next step's
-forward, right before the layer runs: the global gradient norm is then known, and the update's
-traffic hides behind the forward of the layer before. `uses` is the single source of truth about
-reads and writes; every later pass asks it.
+Layer by layer, all micro-batches; packed weights are unpacked before the first of them. The
+optimizer update of a layer is deferred to the next step's forward, right before the layer runs: the
+global gradient norm is then known, and the update's traffic hides behind the forward of the layer
+before. `uses` is the single source of truth about reads and writes; every later pass asks it.
 """
 
 from collections.abc import Iterator
@@ -43,10 +43,12 @@ def train_step(layout: Layout, kind: UpdateKind = "optimizer", ahead: int = 1) -
     actions: list[Work] = [u for layer in at_once for u in _updates(layout, layer, kind)]
     for layer in range(head):
         following = list(_updates(layout, layer + ahead, kind)) if layer + ahead <= head else []
+        actions += _unpacking(layout, layer)
         for m in micro_batches:
             actions.append(Compute(layer, "forward", m))
             actions += _share(following, m, len(micro_batches))
     for layer in range(head, layout.model.lowest_trained - 1, -1):
+        actions += _unpacking(layout, layer)
         actions += (Compute(layer, "backward", m) for m in micro_batches)
         if layout.workload.clip and layout.layers[layer].num_elements:
             actions.append(Compute(layer, "gradient_norm", 0))
@@ -58,12 +60,18 @@ def evaluate_step(layout: Layout) -> tuple[Work, ...]:
     actions: list[Work] = []
     for layer in range(len(layout.layers)):
         actions += _updates(layout, layer, "derive")
+        actions += _unpacking(layout, layer)
         actions += (Compute(layer, "evaluate", m) for m in range(layout.workload.num_micro_batches))
     return tuple(actions)
 
 
 def _updates(layout: Layout, layer: int, kind: UpdateKind) -> Iterator[Work]:
     return (Update(layer, span, kind) for span in range(layout.layers[layer].num_spans))
+
+
+def _unpacking(layout: Layout, layer: int) -> tuple[Work, ...]:
+    """What makes a layer's weights ready, once for all micro-batches."""
+    return (Compute(layer, "unpack", 0),) if layout.layers[layer].is_packed else ()
 
 
 def _share(items: list[Work], index: int, count: int) -> list[Work]:
@@ -87,6 +95,8 @@ def _uses(layout: Layout, action: Work) -> tuple[Use, ...]:
             return (*_input_uses(layout, layer, m), output, *_kept(layout, layer, m, "write"))
         case Compute(layer, "evaluate", m):
             return (*_input_uses(layout, layer, m), *_evaluated(layout, layer, m))
+        case Compute(layer, "unpack", _):
+            return (Use(names.base(layer), "read"), Use(names.unpacked(layer), "write"))
         case Compute(layer, "gradient_norm", _):
             return (Use(names.gradient(layer), "read"), Use(names.norm_copy(layer), "write"))
         case Compute(layer, _, m):
@@ -102,7 +112,7 @@ def _update_uses(layer: int, span: int, kind: UpdateKind) -> tuple[Use, ...]:
 
 
 def _input_uses(layout: Layout, layer: int, m: int) -> tuple[Use, ...]:
-    regions = (names.base(layer), names.weights(layer))
+    regions = (layout.frozen(layer), names.weights(layer))
     own = tuple(Use(region, "read") for region in regions if region in layout.region_bytes)
     return own if layer == 0 else (*own, Use(names.boundary(layer, m), "read"))
 

@@ -171,6 +171,8 @@ def work_seconds(
     if action.phase == "gradient_norm":
         return 10 * layout.layers[action.layer].num_elements / rates.update_bytes_per_s
     cost = costs[layout.model.layers[action.layer].signature, layout.keeps_products(action.layer)]
+    if action.phase == "unpack":
+        return cost.unpack_s
     if action.phase == "evaluate" and action.layer == len(layout.layers) - 1:
         return _LOSS_FRACTION * cost.backward_s
     return cost.backward_s if action.phase == "backward" else cost.forward_s

@@ -20,6 +20,7 @@ from typing import Literal
 from outsize.errors import UsageError
 from outsize.spec.model import LayerSpec, ModelSpec
 from outsize.spec.tensor import TensorSpec
+from outsize.values import Packing
 
 ALL_LINEAR = "all-linear"
 """Every matrix of every block."""
@@ -100,8 +101,13 @@ def has_in_first(architecture: str) -> bool:
     return architecture in _IN_FIRST
 
 
-def adapt(model: ModelSpec, settings: AdapterSettings) -> ModelSpec:
+def adapt(model: ModelSpec, settings: AdapterSettings, packing: Packing | None = None) -> ModelSpec:
     """Return the spec of a model with adapters: the base frozen, the adapters after their matrices.
+
+    Args:
+        model: the model.
+        settings: of the adapters.
+        packing: how the matrices of the blocks are packed; None leaves them in the compute dtype.
 
     Raises:
         UsageError: no matrix is meant, a wanted name is none, or a rank is larger than its matrix.
@@ -109,26 +115,35 @@ def adapt(model: ModelSpec, settings: AdapterSettings) -> ModelSpec:
     blocks = {id(layer): n for n, layer in enumerate(model.layers[1:-1])}
     in_first = has_in_first(model.architecture)
     layers = tuple(
-        _adapted(layer, settings, blocks.get(id(layer)), in_first) for layer in model.layers
+        _adapted(layer, settings, blocks.get(id(layer)), in_first, packing)
+        for layer in model.layers
     )
     _check_targets(model, settings, layers)
     return replace(model, layers=layers)
 
 
 def _adapted(
-    layer: LayerSpec, settings: AdapterSettings, number: int | None, in_first: bool
+    layer: LayerSpec,
+    settings: AdapterSettings,
+    number: int | None,
+    in_first: bool,
+    packing: Packing | None,
 ) -> LayerSpec:
     """Freeze a layer and add its adapters; `number` is None outside the blocks."""
+    is_block = number is not None
     tensors: list[TensorSpec] = []
     modules = groupby(layer.tensors, key=lambda tensor: tensor.name.rpartition(".")[0])
     for module, own in modules:
         found = tuple(own)
-        tensors += (replace(tensor, trainable=False) for tensor in found)
+        for tensor in found:
+            own_packing = packing if is_block and _is_matrix(tensor) else None
+            tensors.append(replace(tensor, trainable=False, packing=own_packing))
         matrix = next(filter(_is_matrix, found), None)
         if number is not None and matrix is not None and settings.targets(module, number):
             tensors += _adapter(module, matrix, settings, in_first)
     added = [t for t in tensors if t.added]
-    return replace(layer, tensors=tuple(tensors), signature=_signature(layer, added, settings))
+    signature = _signature(layer, added, settings, packing if is_block else None)
+    return replace(layer, tensors=tuple(tensors), signature=signature)
 
 
 def _is_matrix(tensor: TensorSpec) -> bool:
@@ -155,13 +170,16 @@ def _adapter(
         yield TensorSpec(name=f"{module}.{name}", shape=shape, weight_decay=True, added=True)
 
 
-def _signature(layer: LayerSpec, added: list[TensorSpec], settings: AdapterSettings) -> str:
+def _signature(
+    layer: LayerSpec, added: list[TensorSpec], settings: AdapterSettings, packing: Packing | None
+) -> str:
     """Return the signature of a frozen layer: its own, and what its adapters add to its work."""
     prefix = f"{layer.name}."
     facts = [f"{t.name.removeprefix(prefix)}={t.shape}" for t in added]
     facts.append(f"dropout={settings.lora_dropout > 0}")
     digest = hashlib.blake2b("\n".join(facts).encode(), digest_size=6).hexdigest()
-    return f"{layer.signature}:{f'lora:{digest}' if added else 'frozen'}"
+    frozen = "frozen" if packing is None else packing
+    return f"{layer.signature}:{frozen}{f':lora:{digest}' if added else ''}"
 
 
 def _check_targets(

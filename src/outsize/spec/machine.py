@@ -258,7 +258,9 @@ class LayerCost:
         forward_s: seconds of one forward of one micro-batch; 0 for the head.
         backward_s: seconds of one backward with its recomputed forward (for the head: forward and
             backward together).
+        unpack_s: seconds of unpacking its weights; 0 where none are packed.
     """
 
     forward_s: float
     backward_s: float
+    unpack_s: float = 0.0

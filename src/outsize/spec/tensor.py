@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from outsize.values import Packing
+
 DType = Literal["float32", "bfloat16"]
 
 DTYPE_BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2}
@@ -37,6 +39,7 @@ class TensorSpec:
         weight_decay: whether decoupled weight decay applies to it.
         trainable: whether steps change it; what they do not is only ever read.
         added: whether the method has added it, so that no file of the model holds it.
+        packing: how it is packed, where steps only read it; None for the compute dtype.
     """
 
     name: str
@@ -44,6 +47,7 @@ class TensorSpec:
     weight_decay: bool
     trainable: bool = True
     added: bool = False
+    packing: Packing | None = None
 
     @property
     def num_elements(self) -> int:

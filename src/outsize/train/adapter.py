@@ -1,6 +1,7 @@
 """From options to the adapters that a run trains. No torch and no PEFT in here."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from outsize.errors import UsageError
 from outsize.paths import is_file, is_folder
 from outsize.spec.adapter import AdapterSettings, InitLoraWeights
 from outsize.train.options import TrainOptions
+from outsize.values import Packing
 
 Options = TypeVar("Options", bound=TrainOptions)
 
@@ -67,7 +69,7 @@ def adapter_settings(options: TrainOptions) -> AdapterSettings | None:
     Raises:
         UsageError: as `settled`.
     """
-    if options.method == "full":
+    if not options.has_adapters:
         return None
     if options.lora_config is not None:
         settings = _settings_of(_read(options.lora_config))
@@ -81,6 +83,11 @@ def adapter_settings(options: TrainOptions) -> AdapterSettings | None:
         use_rslora=options.use_rslora,
         use_dora=options.method == "dora",
     )
+
+
+def packing(options: TrainOptions) -> Packing | None:
+    """Return how a run packs what it only reads; None where it does not."""
+    return options.quantization if options.method == "qlora" else None
 
 
 def _read(given: str) -> dict[str, Any]:
@@ -108,7 +115,7 @@ def _settings_of(content: Mapping[str, Any]) -> AdapterSettings:
             raise UsageError(f"lora_config asks for {name}={value!r}, which is not supported.")
     try:
         return _convert({name: content[name] for name in _READ & content.keys()})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"lora_config has an entry that cannot be read: {error}.") from error
 
 
@@ -129,11 +136,22 @@ def _convert(entries: Mapping[str, Any]) -> AdapterSettings:
         rank_pattern={str(k): int(v) for k, v in (entries.get("rank_pattern") or {}).items()},
         alpha_pattern={str(k): float(v) for k, v in (entries.get("alpha_pattern") or {}).items()},
     )
+    patterns = (found.target_modules, found.exclude_modules, *found.rank_pattern)
+    for pattern in (*patterns, *found.alpha_pattern):
+        if isinstance(pattern, str):
+            _check_pattern(pattern)
     if found.r < 1 or min(found.rank_pattern.values(), default=1) < 1:
         raise ValueError("a rank must be at least 1")
     if not 0 <= found.lora_dropout < 1:
         raise ValueError("lora_dropout must be at least 0 and below 1")
     return found
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no pattern: {error}") from error
 
 
 def _names(value: Any) -> tuple[str, ...] | str:

@@ -4,6 +4,7 @@ from outsize.plan.outlook import Gain
 from outsize.plan.roles import Activations
 from outsize.quantities import format_bytes, format_seconds
 from outsize.train.budgets import TWO_COPIES
+from outsize.train.methods import price_rows
 from outsize.train.plan_result import DevicePlan, PlanResult, Totals
 
 Row = tuple[str, str]
@@ -15,6 +16,7 @@ def plan_rows(result: PlanResult) -> tuple[Row, ...]:
     predicted, budget = result.predicted_peak_bytes, result.budget_bytes
     return (
         ("model", f"{result.model}, {result.num_elements / 1e6:,.1f} M parameters"),
+        *price_rows(result.methods),
         *_method(result),
         ("machine", f"{result.machine}; {result.machine_from}"),
         ("layers", result.layers_from),

@@ -6,11 +6,12 @@ machine, both say the same.
 """
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from outsize.errors import UsageError
-from outsize.formats.model_spec import know_model
+from outsize.formats.model_spec import KnownModel, know_model
 from outsize.machines.catalogue import find_machine
 from outsize.paths import is_folder
 from outsize.plan.choose import Choice
@@ -21,9 +22,8 @@ from outsize.probe.known import known_machine
 from outsize.quantities import format_bytes
 from outsize.results import TierBytes
 from outsize.runtime.events import OnEvent, Planned, phase
-from outsize.spec.adapter import adapt
 from outsize.spec.machine import Lanes, MachineProfile
-from outsize.train.adapter import adapter_settings, settled
+from outsize.train.adapter import settled
 from outsize.train.budgets import (
     LEAST_HOST_BYTES,
     disk_refusal,
@@ -37,8 +37,9 @@ from outsize.train.fit import (
 )
 from outsize.train.foresee_data import ExpectedRun, expected_run
 from outsize.train.foresee_device import foresee_device
+from outsize.train.methods import best_method, prices, with_method
 from outsize.train.options import PlanOptions
-from outsize.train.plan_result import FrontierPoint, PlanResult
+from outsize.train.plan_result import FrontierPoint, MethodPrice, PlanResult
 from outsize.train.planner import Planner, Shape
 from outsize.train.run_folder import merged_options, span_of_run
 from outsize.train.state_file import plan_lists
@@ -60,13 +61,12 @@ def foresee(options: PlanOptions, on_event: OnEvent) -> PlanResult:
         raise UsageError("A plan needs a MODEL; `outsize plan train --help` shows examples.")
     with phase("headers", on_event):
         known = know_model(options.model)
-        adapter = adapter_settings(options)
-        if adapter is not None:
-            known = replace(known, spec=adapt(known.spec, adapter))
         expected = expected_run(options)
         other, steps = expected.other_bytes, expected.steps
     machine = _machine(options, on_event)
     budget = _budget(options, machine)
+    options, found = _with_method(options, known, machine, budget, other, on_event)
+    known = with_method(known, options)
     if machine.accelerator is not None:
         _refuse_frontier(options, machine)
         with phase("plan", on_event):
@@ -87,9 +87,39 @@ def foresee(options: PlanOptions, on_event: OnEvent) -> PlanResult:
     if options.frontier or options.chart is not None:
         with phase("frontier", on_event, NUM_POINTS, "plans"):
             points = planner.frontier(budget.disk - sum(other.values()), on_event)
-    result = describe(outline, bought, points)
+    result = replace(describe(outline, bought, points), methods=found)
     on_event(Planned(rows=plan_rows(result)))
     return result
+
+
+def choose_method(options: PlanOptions, on_event: OnEvent) -> tuple[MethodPrice, ...]:
+    """Return what each method would take of a run that leaves the choice to the planner.
+
+    Raises:
+        OutsizeError: as `foresee`, but for budgets that are too small.
+    """
+    assert options.model is not None
+    known, expected = know_model(options.model), expected_run(options)
+    machine = _machine(options, on_event)
+    return prices(options, known, machine, _budget(options, machine), expected.other_bytes)
+
+
+def _with_method(
+    options: PlanOptions,
+    known: KnownModel,
+    machine: MachineProfile,
+    budget: TierBytes,
+    other: Mapping[str, int],
+    on_event: OnEvent,
+) -> tuple[PlanOptions, tuple[MethodPrice, ...]]:
+    """Return the options with a method, and where it had to be chosen, what each would take."""
+    if options.method != "auto":
+        return options, ()
+    if machine.accelerator is not None:
+        return replace(options, method="full"), ()
+    with phase("methods", on_event):
+        found = prices(options, known, machine, budget, other)
+    return replace(options, method=best_method(found)), found
 
 
 def _resumed(options: PlanOptions) -> tuple[PlanOptions, int | None]:

@@ -25,13 +25,11 @@ from outsize.runtime.slots import Slots, extent_name
 from outsize.spec.tensor import DTYPE_BYTES, PAGE_BYTES
 from outsize.store.arena import HostArena
 from outsize.store.store import Store, Transfer
+from outsize.train.packed import ReadTensor, pack_layer, unpack_layer
 from outsize.train.views import run_tensors
 
 ReadValues = Callable[[str, int, int], npt.NDArray[np.float32]]
 """Returns elements start..stop of a tensor, flattened."""
-
-_CHUNK_ELEMENTS = 2**20
-"""Elements that are read from a file and converted at once."""
 
 _IN_FLIGHT = 3
 """Spans in memory where there is room: some are being written while the next one is converted."""
@@ -139,28 +137,39 @@ class _Importer:
 
     def _base(self, index: int) -> dict[str, Tensor]:
         """Write what steps only read of a layer, and return it: it lies at the arena's start."""
-        layer, region = self._layout.layers[index], names.base(index)
+        layer, dtype = self._layout.layers[index], self._model.dtype
         if not layer.frozen:
             return {}
         self.finish()
-        view = self._arena.view(0, self._layout.region_bytes[region])
-        torch.frombuffer(view, dtype=torch.uint8).zero_()
-        tensors = run_tensors(view, layer.frozen, self._model.dtype)
-        if self._source is None:
-            self._model.initialise(index, self._seed, tensors)
+        size = self._layout.region_bytes[names.base(index)]
+        resting = self._arena.view(0, size)
+        if layer.is_packed:
+            run_bytes = self._layout.region_bytes[names.unpacked(index)]
+            run = self._arena.view(size, run_bytes)
         else:
-            for name, tensor in tensors.items():
-                self._read_into(self._source, name, tensor.view(-1))
-        self._write(region, view)
-        self.finish()
+            run_bytes, run = size, resting
+        pack_layer(layer, resting, dtype, self._frozen_reader(index, run))
+        self._write(names.base(index), resting)
         self._advance(layer.frozen_elements)
-        return tensors
+        if not layer.is_packed:
+            self.finish()
+            return run_tensors(run, layer.frozen, dtype)
+        unpack_layer(layer, resting, run, dtype)
+        self.finish()
+        moved = self._arena.view(0, size + run_bytes)
+        moved[:run_bytes] = moved[size:]  # so that the arena's end is free for fresh values
+        return run_tensors(moved, layer.frozen, dtype)
 
-    def _read_into(self, source: WeightSource, name: str, values: Tensor) -> None:
-        for start in range(0, len(values), _CHUNK_ELEMENTS):
-            part = values[start : start + _CHUNK_ELEMENTS]
-            read = source.read(name, start, start + len(part))
-            part.copy_(torch.from_numpy(np.ascontiguousarray(read)))
+    def _frozen_reader(self, index: int, run: memoryview) -> ReadTensor:
+        """Return what reads a layer's frozen tensors: from the model's files, or drawn first."""
+        source, dtype = self._source, self._model.dtype
+        if source is not None:
+            return lambda name, start, stop: torch.from_numpy(
+                np.ascontiguousarray(source.read(name, start, stop))
+            )
+        tensors = run_tensors(run, self._layout.layers[index].frozen, dtype)
+        self._model.initialise(index, self._seed, tensors)
+        return lambda name, start, stop: tensors[name].view(-1)[start:stop].float()
 
     def _reader(self, index: int, base: Mapping[str, Tensor]) -> ReadValues:
         """Return what reads a layer's masters: from the model's files, or drawn first."""

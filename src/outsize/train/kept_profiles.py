@@ -23,7 +23,7 @@ from outsize.plan.layout import Layout
 from outsize.spec.machine import LayerCost
 from outsize.train.profiled import Profile
 
-_FORMAT = 3
+_FORMAT = 4
 _MOST_BYTES = 2**20
 
 
@@ -33,6 +33,7 @@ class _KeptCost:
     keeps: str
     forward_s: float
     backward_s: float
+    unpack_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,7 @@ def _write(path: Path, profile: Profile) -> None:
                 keeps=_word(keeps),
                 forward_s=cost.forward_s,
                 backward_s=cost.backward_s,
+                unpack_s=cost.unpack_s,
             )
             for (signature, keeps), cost in profile.costs.items()
         ),
@@ -124,7 +126,7 @@ def kept_profile(layout: Layout, fingerprint: str | None, threads: int | None) -
         kept = from_json(_Kept, json.loads(path.read_bytes()))
         costs = {
             (one.signature, _flag(one.keeps)): LayerCost(
-                forward_s=one.forward_s, backward_s=one.backward_s
+                forward_s=one.forward_s, backward_s=one.backward_s, unpack_s=one.unpack_s
             )
             for one in kept.costs
         }

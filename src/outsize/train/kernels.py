@@ -16,13 +16,14 @@ from outsize.models.layered import LayeredModel
 from outsize.ops.clip import clip_factor, tensor_norms
 from outsize.ops.dtypes import TORCH_DTYPES
 from outsize.ops.keep import ATTENTION, PRODUCTS, Keep, KeptResults, Places, Reuse
-from outsize.ops.pieces import Optimizer, StatePiece, UpdateNumbers
+from outsize.ops.pieces import Optimizer
 from outsize.plan import layout as names
 from outsize.plan.actions import Compute, Update, Work
-from outsize.plan.layer_layout import LayerLayout, Piece
 from outsize.plan.layout import Layout
+from outsize.train.packed import unpack_layer
+from outsize.train.span_updates import SpanUpdates
 from outsize.train.step_data import PendingUpdate, StepInputs, StepResults
-from outsize.train.views import as_bytes, as_tensor, run_piece, run_tensors, state_piece
+from outsize.train.views import as_bytes, as_tensor, run_tensors
 
 
 class TrainKernels:
@@ -31,7 +32,7 @@ class TrainKernels:
     def __init__(self, model: LayeredModel, layout: Layout, optimizer: Optimizer) -> None:
         self._model = model
         self._layout = layout
-        self._optimizer = optimizer
+        self._updates = SpanUpdates(layout, optimizer)
         self._head = len(layout.layers) - 1
         self._lowest = layout.model.lowest_trained
         self._table = layout.model.tied
@@ -50,11 +51,13 @@ class TrainKernels:
         """Do one action; see `runtime.executor.Kernels`."""
         match action:
             case Update(layer, span, "derive"):
-                self._derive(layer, span, views)
+                self._updates.derive(layer, span, views)
             case Update(layer, span, _):
-                self._update(layer, span, views)
+                self._updates.update(layer, span, views, self.pending)
             case Compute(layer, "forward", m):
                 self._forward(layer, m, views)
+            case Compute(layer, "unpack", _):
+                self._unpack(layer, views)
             case Compute(layer, "gradient_norm", _):
                 self._gradient_norm(layer, views)
             case Compute(layer, "evaluate", m) if layer == self._head:
@@ -68,39 +71,6 @@ class TrainKernels:
         """Return global norm and clipping factor from the norms of all layers."""
         norms = [n for _, found in sorted(self.results.norms.items()) for n in found]
         return clip_factor(norms, max_norm)
-
-    def _derive(self, layer: int, span: int, views: Mapping[str, memoryview]) -> None:
-        layout, state = self._layout.layers[layer], views[names.state(layer, span)]
-        for piece in layout.pieces(span):
-            weight = run_piece(views[names.weights(layer)], piece, self._trained_dtype)
-            weight.copy_(self._piece(state, layout, span, piece).master)
-
-    def _update(self, layer: int, span: int, views: Mapping[str, memoryview]) -> None:
-        layout, state = self._layout.layers[layer], views[names.state(layer, span)]
-        for decays in (True, False):
-            pieces = [p for p in layout.pieces(span) if p.placed.tensor.weight_decay is decays]
-            if not pieces:
-                continue
-            gradients = [
-                run_piece(views[names.gradient(layer)], p, self._trained_dtype).float()
-                for p in pieces
-            ]
-            if self.pending.factor is not None:
-                # A gradient in fp32 is a view of its region; the clipped one must not replace it.
-                gradients = [g * self.pending.factor for g in gradients]
-            self._optimizer.update_(
-                [self._piece(state, layout, span, p) for p in pieces],
-                gradients,
-                UpdateNumbers(
-                    step=self.pending.step,
-                    learning_rate=self.pending.learning_rate,
-                    weight_decay=self._optimizer.weight_decay if decays else 0.0,
-                ),
-            )
-        self._derive(layer, span, views)
-
-    def _piece(self, state: memoryview, layer: LayerLayout, span: int, piece: Piece) -> StatePiece:
-        return state_piece(state, layer, span, piece, self._layout.workload.num_moments)
 
     @torch.no_grad()
     def _forward(self, layer: int, m: int, views: Mapping[str, memoryview]) -> None:
@@ -200,6 +170,10 @@ class TrainKernels:
             found = gradients[name].index_select(0, rows).add_(found)
         gradients[name].index_copy_(0, rows, found)
 
+    def _unpack(self, layer: int, views: Mapping[str, memoryview]) -> None:
+        resting, run = views[names.base(layer)], views[names.unpacked(layer)]
+        unpack_layer(self._layout.layers[layer], resting, run, self._model.dtype)
+
     @torch.no_grad()
     def _gradient_norm(self, layer: int, views: Mapping[str, memoryview]) -> None:
         gradients = self._gradients(layer, views)
@@ -224,7 +198,7 @@ class TrainKernels:
         """Keep or reuse the results of the block's costly operations that the plan has regions
         for.
         """
-        weights = views.get(names.base(layer)) or views.get(names.weights(layer))
+        weights = views.get(self._layout.frozen(layer)) or views.get(names.weights(layer))
         places: Places = {
             operation: (self._kept.setdefault(region, KeptResults()), as_bytes(views[region]))
             for region, operations in (
@@ -240,10 +214,10 @@ class TrainKernels:
         """Return a layer's tensors by name. Those that steps change require a gradient, in the
         forward too, although nothing is differentiated there: PyTorch chooses some kernels by that.
         """
-        base, trained = views.get(names.base(layer)), views.get(names.weights(layer))
+        frozen, trained = views.get(self._layout.frozen(layer)), views.get(names.weights(layer))
         layout, found = self._layout.layers[layer], {}
-        if base is not None:
-            found = run_tensors(base, layout.frozen, self._model.dtype)
+        if frozen is not None:
+            found = run_tensors(frozen, layout.frozen, self._model.dtype)
         if trained is not None:
             tensors = run_tensors(trained, layout.tensors, self._trained_dtype)
             found |= {name: tensor.requires_grad_() for name, tensor in tensors.items()}

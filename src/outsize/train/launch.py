@@ -21,13 +21,14 @@ from outsize.formats.hub import ModelFiles
 from outsize.isolate import run_isolated
 from outsize.paths import is_folder, is_there
 from outsize.probe.known import known_machine
-from outsize.runtime.events import OnEvent, phase
+from outsize.runtime.events import OnEvent, Planned, phase
 from outsize.spec.machine import MachineProfile
 from outsize.store.budget import peak_children_bytes, reset_peak, resident_bytes
 from outsize.train.adapter import settled
 from outsize.train.budgets import free_disk_bytes, host_budget_bytes
 from outsize.train.data.child import prepare_in_child
 from outsize.train.data.options import DataOptions
+from outsize.train.methods import best_method, price_rows
 from outsize.train.options import PlanOptions, TrainOptions
 from outsize.train.run_folder import RunFolder, merged_options
 
@@ -71,6 +72,8 @@ def launch(
     if options.resume is not None:  # a run that goes on keeps its budget, unless another is asked
         options = merged_options(Path(options.resume), options)
     host_bytes = _host_budget_bytes(options, on_event, own_model)
+    if options.resume is None and options.method == "auto":
+        options = _with_method(options, on_event, own_model)
     was_there = options.output is not None and is_there(Path(options.output))
     folder = _open_folder(options)
     made_here = options.resume is None
@@ -92,6 +95,19 @@ def launch(
         folder.close()
         if made_here and not (folder.path / "run.json").exists():
             _remove(folder.path, keep_folder=was_there)
+
+
+def _with_method(options: TrainOptions, on_event: OnEvent, own_model: bool) -> TrainOptions:
+    """Return the options with the method that the planner chooses; says what each would take."""
+    if own_model or options.model is None:
+        return dataclasses.replace(options, method="full")
+    from outsize.train.foresee import choose_method
+
+    values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+    with phase("methods", on_event):
+        found = choose_method(PlanOptions(**values), on_event)
+    on_event(Planned(rows=price_rows(found)))
+    return dataclasses.replace(options, method=best_method(found))
 
 
 def _host_budget_bytes(options: TrainOptions, on_event: OnEvent, own_model: bool) -> int:

@@ -71,6 +71,8 @@ def surely_measurable(
 
 def _all_actions(layout: Layout) -> Iterator[Work]:
     for index, layer in enumerate(layout.layers):
+        if layer.is_packed:
+            yield Compute(index, "unpack", 0)
         if index >= layout.model.lowest_trained:
             yield Compute(index, "backward", 0)
         if index < len(layout.layers) - 1:

@@ -18,6 +18,7 @@ from outsize.values import (
     MethodType,
     NonNegative,
     PackedAttention,
+    Packing,
     Positive,
 )
 
@@ -30,6 +31,7 @@ _ONLY_FOR: dict[str, tuple[OptimizerType, ...]] = {
 }
 _FOR_ADAPTERS = (
     "lora_r", "lora_alpha", "lora_dropout", "target_modules", "use_rslora", "lora_config",
+    "quantization",
 )  # fmt: skip
 SchedulerType = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 
@@ -51,13 +53,16 @@ class TrainOptions:
         tokens_per_step: tokens of one optimizer step, padding included.
         max_seq_length: tokens of one row.
         method: what is trained: the model's own weights (`full`), or low-rank adapters beside them
-            (`lora`), with a magnitude each (`dora`), while the model is only read.
+            (`lora`), with a magnitude each (`dora`), or beside packed weights (`qlora`), while the
+            model is only read. `auto` takes the first of full, lora and qlora that fits the
+            budgets, and says what each would take.
         lora_r: rank of each adapter.
         lora_alpha: the adapter is scaled by lora_alpha / lora_r.
         lora_dropout: share of an adapter's inputs that is left out at random in training.
         target_modules: ends of the names of the matrices that get an adapter, for example
             `q_proj,v_proj`; `all-linear` means every matrix of the blocks.
         use_rslora: scale by lora_alpha / sqrt(lora_r) instead.
+        quantization: how qlora packs the matrices of the blocks: 4 bits (`nf4`) or 8 (`int8`).
         lora_config: `adapter_config.json` of PEFT, the folder that has one, or its text, in place
             of the options above.
         micro_batch_size: rows that pass through a layer at once; None lets the planner choose.
@@ -113,12 +118,13 @@ class TrainOptions:
     epochs: Positive | None = None
     tokens_per_step: Count = 4096
     max_seq_length: Count = 1024
-    method: MethodType = "full"
+    method: MethodType = "auto"
     lora_r: Count = 8
     lora_alpha: Positive = 8.0
     lora_dropout: Fraction = 0.0
     target_modules: str = "all-linear"
     use_rslora: bool = False
+    quantization: Packing = "nf4"
     lora_config: str | None = None
     micro_batch_size: Count | None = None
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -213,20 +219,39 @@ class TrainOptions:
                     f"Leave it out, or give --optim {users[0]}."
                 )
 
-    def _check_method(self) -> None:
-        changed = [
+    @property
+    def has_adapters(self) -> bool:
+        """Whether the method is one that trains adapters."""
+        return self.method in ("lora", "dora", "qlora")
+
+    @property
+    def asks_for_adapters(self) -> bool:
+        """Whether an option speaks of adapters."""
+        return bool(self._of_adapters())
+
+    def _of_adapters(self) -> list[str]:
+        return [
             name
             for name in _FOR_ADAPTERS
             if getattr(self, name) != type(self).__dataclass_fields__[name].default
         ]
+
+    def _check_method(self) -> None:
+        changed = self._of_adapters()
         if self.method == "full" and changed:
             raise UsageError(
                 f"{changed[0]} is for adapters, and method is full. Leave it out, or give "
                 "--method lora."
             )
-        if self.lora_config is not None and len(changed) > 1:
+        if self.method not in ("qlora", "auto") and "quantization" in changed:
             raise UsageError(
-                f"lora_config says everything about the adapters; leave {changed[0]} out."
+                f"quantization is for method=qlora, and method is {self.method}. Leave it out, or "
+                "give --method qlora."
+            )
+        said = [name for name in changed if name not in ("lora_config", "quantization")]
+        if self.lora_config is not None and said:
+            raise UsageError(
+                f"lora_config says everything about the adapters; leave {said[0]} out."
             )
 
     def _check_evaluation(self) -> None:

@@ -96,6 +96,29 @@ class DevicePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MethodPrice:
+    """What one method would take.
+
+    Attributes:
+        method: the method.
+        num_trainable: parameters that its steps change.
+        host_bytes: predicted host peak; where no plan fits, the least that one needs.
+        disk_bytes: predicted disk peak; None where no plan fits the memory.
+        step_s: predicted seconds of a step, likewise.
+        bytes_written: predicted bytes that a step writes, likewise.
+        fits: whether it fits the budgets.
+    """
+
+    method: MethodType
+    num_trainable: int
+    host_bytes: int
+    disk_bytes: int | None = None
+    step_s: float | None = None
+    bytes_written: int | None = None
+    fits: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanResult:
     """What a training run would do; no weight was loaded for it.
 
@@ -135,6 +158,7 @@ class PlanResult:
         commit_seconds: otherwise at most about so much work is lost.
         device: the accelerator's part; None on a machine without one.
         total: the whole run; None when the number of steps is not known.
+        methods: what each method would take, where the choice was left to the planner.
         gains: what more of something would buy.
         frontier: the best plans at growing budgets; empty when not asked for.
         plan: the actions as text, one a line; it parses back.
@@ -174,6 +198,7 @@ class PlanResult:
     commit_seconds: float
     total: Totals | None
     device: DevicePlan | None = None
+    methods: tuple[MethodPrice, ...] = ()
     gains: tuple[Gain, ...] = ()
     frontier: tuple[FrontierPoint, ...] = ()
     plan: str

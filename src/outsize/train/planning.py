@@ -19,7 +19,7 @@ from outsize.plan.whole_run import pieces_of_plan
 from outsize.results import TierBytes
 from outsize.runtime.events import OnEvent, Planned, phase
 from outsize.store.store import Extent
-from outsize.train.adapter import adapter_settings
+from outsize.train.adapter import adapter_settings, packing
 from outsize.train.budgets import allocated_bytes, disk_refusal, free_disk_bytes
 from outsize.train.data.rows import PackedRows
 from outsize.train.data.sampler import StepSampler
@@ -74,7 +74,9 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
     adapter = adapter_settings(options)
     if own_model is not None and adapter is not None:
         raise UsageError(f"--method {options.method} is not for a model of layers of your own.")
-    model = own_model or build(inputs.folder.model, dtype, options.packed_attention, adapter)
+    model = own_model or build(
+        inputs.folder.model, dtype, options.packed_attention, adapter, packing(options)
+    )
     if inputs.files is not None:
         check_files(inputs.files, model.spec, str(options.model))
     rows = PackedRows(inputs.folder.data)

@@ -108,6 +108,7 @@ def _mean_costs(found: Sequence[Costs]) -> Costs:
         key: LayerCost(
             forward_s=statistics.fmean(costs[key].forward_s for costs in found),
             backward_s=statistics.fmean(costs[key].backward_s for costs in found),
+            unpack_s=statistics.fmean(costs[key].unpack_s for costs in found),
         )
         for key in found[0]
     }
@@ -130,6 +131,7 @@ def _time_layers(
             costs[signature, key] = LayerCost(
                 forward_s=min(found[key].forward_s for found in rounds),
                 backward_s=min(found[key].backward_s for found in rounds),
+                unpack_s=min(found[key].unpack_s for found in rounds),
             )
         # Keeping leaves operations out and adds a copy: if it took longer, that was chance.
         if True in layouts:
@@ -178,12 +180,14 @@ def _replay(
 
 
 def _time_layer(layout: Layout, kernels: TrainKernels, arena: HostArena, index: int) -> LayerCost:
-    forward_s = backward_s = 0.0
+    forward_s = backward_s = unpack_s = 0.0
+    if layout.layers[index].is_packed:
+        unpack_s = _time(layout, kernels, arena, Compute(index, "unpack", 0))
     if index < len(layout.layers) - 1:
         forward_s = _time(layout, kernels, arena, Compute(index, "forward", 0))
     if index >= layout.model.lowest_trained:
         backward_s = _time(layout, kernels, arena, Compute(index, "backward", 0))
-    return LayerCost(forward_s=forward_s, backward_s=backward_s)
+    return LayerCost(forward_s=forward_s, backward_s=backward_s, unpack_s=unpack_s)
 
 
 def _time(layout: Layout, kernels: TrainKernels, arena: HostArena, action: Work) -> float:

@@ -65,7 +65,7 @@ def make_workload(
             packed_attention=options.packed_attention,
             optimizer=optimizer_of(options),
             num_moments=num_moments(options),
-            trained_dtype=None if options.method == "full" else "float32",
+            trained_dtype="float32" if options.has_adapters else None,
         )
         for count in _micro_batches(options, rows, model, num_threads)
     )

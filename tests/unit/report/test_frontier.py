@@ -70,7 +70,7 @@ def result(*numbers: int, **changes: object) -> PlanResult:
         "frontier": tuple(map(point, numbers)),
         "plan": "",
     }
-    return PlanResult(**(values | changes))
+    return PlanResult(**(values | {"num_trainable": 1} | changes))
 
 
 def shown(found: PlanResult) -> list[str]:
