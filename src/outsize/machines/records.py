@@ -11,7 +11,9 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 Record = TypeVar("Record")
 
-MAY_BE_ZERO = frozenset({"compute_loss_s_per_byte", "free_bytes", "forward_s", "backward_s"})
+MAY_BE_ZERO = frozenset(
+    {"compute_loss_s_per_byte", "free_bytes", "forward_s", "backward_s", "unpack_s"}
+)
 """Fields that may be 0; every other number is above it."""
 
 _INTEGER_LIMIT = 2**63

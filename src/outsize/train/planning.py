@@ -28,6 +28,7 @@ from outsize.train.evaluate import Evaluator
 from outsize.train.explain import plan_rows
 from outsize.train.fit import candidate
 from outsize.train.launch import Launch
+from outsize.train.options import TrainOptions
 from outsize.train.run_folder import RunFolder, committed_step
 from outsize.train.session import Session, plan_session
 from outsize.train.state_file import all_extents, plan_lists
@@ -70,12 +71,12 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
     options = inputs.folder.options
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    dtype = TORCH_DTYPES[options.dtype]
-    adapter = adapter_settings(options)
-    if own_model is not None and adapter is not None:
-        raise UsageError(f"--method {options.method} is not for a model of layers of your own.")
-    model = own_model or build(
-        inputs.folder.model, dtype, options.packed_attention, adapter, packing(options)
+    model = _with_method(own_model, options) or build(
+        inputs.folder.model,
+        TORCH_DTYPES[options.dtype],
+        options.packed_attention,
+        adapter_settings(options),
+        packing(options),
     )
     if inputs.files is not None:
         check_files(inputs.files, model.spec, str(options.model))
@@ -108,6 +109,12 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
     _check_disk(planning, inputs)
     on_event(Planned(rows=plan_rows(describe(planning.outline))))
     return planning
+
+
+def _with_method(own_model: LayeredModel | None, options: TrainOptions) -> LayeredModel | None:
+    if own_model is not None and options.has_adapters:
+        raise UsageError(f"--method {options.method} is not for a model of layers of your own.")
+    return own_model
 
 
 def _first_batches(rows: PackedRows, count: int, seed: int) -> list[Batch]:

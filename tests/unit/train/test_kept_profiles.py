@@ -170,7 +170,13 @@ def changed(home: Path, **changes: Any) -> None:
     path.write_text(json.dumps({k: v for k, v in (content | changes).items() if v is not None}))
 
 
-COST = {"signature": MODEL.layers[0].signature, "keeps": "no", "forward_s": 1.0, "backward_s": 1.0}
+COST = {
+    "signature": MODEL.layers[0].signature,
+    "keeps": "no",
+    "forward_s": 1.0,
+    "backward_s": 1.0,
+    "unpack_s": 0.0,
+}
 _HUGE = 10**30
 
 
