@@ -31,6 +31,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "llama-1.1b": _llama(2048, 5632, 22, 32, 4, tie_word_embeddings=False),
     "smollm2-1.7b": _llama(2048, 8192, 24, 32, 32),
     "llama-3b": _llama(2048, 11008, 36, 16, 4, vocab_size=128256),  # the sizes of SmolLM3-3B
+    "llama-3-8b": _llama(
+        4096, 14336, 32, 32, 8, vocab_size=128256, tie_word_embeddings=False, rope_theta=500000.0
+    ),
     "qwen3-0.6b": {
         **_llama(1024, 3072, 28, 16, 8, head_dim=128, vocab_size=151936),
         "architectures": ["Qwen3ForCausalLM"],

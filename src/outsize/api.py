@@ -3,6 +3,7 @@
 Nothing heavy is imported before a verb has checked what it can check without.
 """
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -160,13 +161,32 @@ def machines(options: MachinesOptions) -> "MachinesResult":
 
 @contextmanager
 def _opened(name: str, on_event: OnEvent) -> Iterator[OpenModel]:
-    """Open a model, or the committed weights of a run folder."""
+    """Open a model, the committed weights of a run folder, or adapters with their model."""
     from outsize.train.committed import CommittedWeights, is_run
+    from outsize.train.merge_source import has_adapters
 
     path = Path(name)
+    if has_adapters(path):
+        with _merged(name, on_event) as model:
+            yield model
+        return
     if not is_run(path):
         with prepared(name, on_event) as model:
             yield model
         return
     with closing(CommittedWeights(path, lambda text: on_event(Notice(text=text)))) as weights:
         yield OpenModel(name=name, folder=path / "model", source=weights, preparation_bytes=0)
+
+
+@contextmanager
+def _merged(name: str, on_event: OnEvent) -> Iterator[OpenModel]:
+    """Open adapters with the model that they name."""
+    from outsize.train.merged import open_merged
+
+    with closing(open_merged(name, None, on_event)) as merged:
+        folder = merged.adapters.prepared
+        if folder is not None:
+            yield OpenModel(name=name, folder=folder, source=merged.weights, preparation_bytes=0)
+            return
+        with prepared(merged.model, on_event) as model:
+            yield dataclasses.replace(model, name=name, source=merged.weights)

@@ -25,6 +25,9 @@ packed weights; `auto` is the first of `full`, `lora` and `qlora` that the budge
 Packing = Literal["nf4", "int8"]
 """How frozen matrices are packed: into 4 bits of levels for normal numbers, or 8 bits."""
 
+MomentBits = Literal[32, 8]
+"""Bits of each number that an optimizer remembers."""
+
 OptimizerName = Literal["adamw", "lion", "sgd"]
 
 _TRUE = ("true", "yes", "on", "1")

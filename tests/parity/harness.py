@@ -43,7 +43,7 @@ from outsize.train.trainer import Trainer, commit_state
 from outsize.train.verify.plain import PlainTrainer
 from outsize.train.verify.plain_run import train_step
 from outsize.train.verify.token_rows import write_token_rows
-from outsize.train.views import state_piece
+from outsize.train.views import span_state, state_piece
 from outsize.train.workload import make_workload
 
 VOCAB_SIZE = 61
@@ -302,8 +302,9 @@ def read_state(store: Store, layout: Layout, slots: Slots) -> State:
             version = slots.newest(region)
             view = memoryview(bytearray(layout.region_bytes[region]))
             store.start_read(extent_name(region, version.slot), view, version.checksum).wait()
+            master, moments = span_state(view, layer, span, layout.workload.num_moments)
             for piece in layer.pieces(span):
-                found = state_piece(view, layer, span, piece, layout.workload.num_moments)
+                found = state_piece(master, moments, layer, span, piece)
                 values = (found.master, *found.moments)
                 for component, value in zip(STATE_COMPONENTS, values, strict=False):
                     of_tensor = parts.setdefault(piece.placed.tensor.name, {})

@@ -8,8 +8,10 @@ from functools import cached_property
 
 from outsize.quantities import align_up
 from outsize.spec.model import LayerSpec
+from outsize.spec.moments import moment_bytes
 from outsize.spec.packing import PackedPlace
 from outsize.spec.tensor import PAGE_BYTES, TENSOR_ALIGNMENT_BYTES, TensorSpec
+from outsize.values import MomentBits
 
 _ALIGN_ELEMENTS = TENSOR_ALIGNMENT_BYTES // 2
 """Elements between tensor starts: 64 bytes in the narrowest compute dtype."""
@@ -128,12 +130,17 @@ class LayerLayout:
             if p.start < stop and p.stop > start and p.tensor.num_elements
         )
 
-    def component_bytes(self, index: int) -> int:
-        """Bytes between the components of `state/L/index`: one fp32 number an element,
+    def master_bytes(self, index: int) -> int:
+        """Bytes of the masters of `state/L/index`, which come first: one fp32 number an element,
         page-aligned.
         """
         start, stop = self.span(index)
         return align_up(4 * (stop - start), PAGE_BYTES)
+
+    def moment_bytes(self, index: int, bits: MomentBits) -> int:
+        """Bytes of each of the moments that come after them, page-aligned."""
+        start, stop = self.span(index)
+        return align_up(moment_bytes(stop - start, bits), PAGE_BYTES)
 
 
 def _end_to_end(tensors: Iterable[TensorSpec]) -> tuple[Placed, ...]:

@@ -53,11 +53,6 @@ class Layout:
         return {}
 
     @property
-    def num_components(self) -> int:
-        """Fp32 numbers of the training state for each weight: its master and its moments."""
-        return 1 + self.workload.num_moments
-
-    @property
     def num_blocks(self) -> int:
         """Layers between the first and the last one."""
         return max(0, len(self.model.layers) - 2)
@@ -91,7 +86,10 @@ class Layout:
                 sizes[weights(index)] = sizes[gradient(index)] = run_bytes
                 sizes[norm_copy(index)] = _norm_copy_bytes(layer)
             for span in range(layer.num_spans):
-                sizes[state(index, span)] = self.num_components * layer.component_bytes(span)
+                moment_bytes = layer.moment_bytes(span, self.workload.moment_bits)
+                sizes[state(index, span)] = (
+                    layer.master_bytes(span) + self.workload.num_moments * moment_bytes
+                )
         hidden_bytes = align_up(
             self.workload.micro_batch_tokens * self.model.hidden_size * item, PAGE_BYTES
         )

@@ -19,6 +19,9 @@ from outsize.spec.machine import Lanes, LayerCost
 _LION_BYTES = 70
 """An element's share of what Lion's operations write and read again between them."""
 
+_PACKED_MOMENT_BYTES = 60
+"""An element's share of what it takes to unpack a moment and to pack it again."""
+
 _LOSS_FRACTION = 1 / 3
 """Share of the head's forward and backward, which are one action, that its loss alone takes: one of
 three products with the projection, one of three passes over the logits.
@@ -148,11 +151,13 @@ class _Run:
 
 def update_bytes_per_element(layout: Layout) -> int:
     """Return the memory traffic of an optimizer update: master and moments read and written,
-    gradient read, weight written; and what the operations of Lion, which come one by one, hand to
-    each other.
+    gradient read, weight written; and what the operations of Lion, or of packed moments, which come
+    one by one, hand to each other.
     """
     between = _LION_BYTES if layout.workload.optimizer == "lion" else 0
-    return 8 * layout.num_components + 6 + between
+    workload = layout.workload
+    moment_bytes = 8 if workload.moment_bits == 32 else _PACKED_MOMENT_BYTES
+    return 8 + moment_bytes * workload.num_moments + 6 + between
 
 
 def work_seconds(

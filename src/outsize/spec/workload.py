@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from outsize.spec.tensor import DType
-from outsize.values import OptimizerName, PackedAttention
+from outsize.values import MomentBits, OptimizerName, PackedAttention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,8 @@ class TrainWorkload:
         clip: whether gradients are clipped by their global norm.
         packed_attention: how attention treats rows of several examples.
         optimizer: what updates the masters.
-        num_moments: fp32 numbers that it remembers for each weight besides the master.
+        num_moments: numbers that it remembers for each weight besides the master.
+        moment_bits: bits of each of them.
     """
 
     rows_per_step: int
@@ -31,6 +32,7 @@ class TrainWorkload:
     packed_attention: PackedAttention = "masked"
     optimizer: OptimizerName = "adamw"
     num_moments: int = 2
+    moment_bits: MomentBits = 32
     trained_dtype: DType | None = None
 
     @property

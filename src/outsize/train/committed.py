@@ -103,9 +103,9 @@ class CommittedWeights:
         region = state(index, span)
         if region != self._held:
             self._held = None
-            self._load(region, layer.component_bytes(span))
+            self._load(region, layer.master_bytes(span))
             self._held = region
-        return np.frombuffer(self._arena.view(0, layer.component_bytes(span)), np.float32)
+        return np.frombuffer(self._arena.view(0, layer.master_bytes(span)), np.float32)
 
     def _load(self, region: str, master_bytes: int) -> None:
         """Read a region, the first time whole and verified, then only its masters."""

@@ -177,6 +177,7 @@ def _digest(layout: Layout, fingerprint: str | None, threads: int | None) -> str
         workload.packed_attention,
         workload.optimizer,
         workload.num_moments,
+        workload.moment_bits,
         workload.weights_dtype,
         model.lowest_trained,
         layout.span_elements,

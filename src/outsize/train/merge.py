@@ -1,22 +1,23 @@
 """Adapters become part of a model's weights: a new folder that Transformers loads.
 
-The weights are rounded once. No PyTorch in here. Read `merger.py` for the arithmetic and
+The weights are rounded once. No PyTorch in here. Read `weights.py` for the arithmetic and
 `merge_source.py` for where the adapters come from.
 """
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from outsize.errors import BudgetError, Contributor, ModelError, Remedy, RunError, UsageError
+from outsize.errors import BudgetError, Contributor, Remedy, RunError
 from outsize.formats.export import SafetensorsWriter
-from outsize.formats.hub import open_weights
-from outsize.formats.model_spec import KnownModel, know_model
+from outsize.formats.model_spec import KnownModel
 from outsize.isolate import run_isolated
 from outsize.options import MergeOptions
 from outsize.paths import is_file
@@ -32,8 +33,9 @@ from outsize.store.budget import (
 from outsize.store.durable import write_whole_file
 from outsize.train.budgets import LEAST_HOST_BYTES
 from outsize.train.export import STORED_DTYPE, copy_small_files, new_folder, round_to_bfloat16
-from outsize.train.merge_source import Adapters, open_adapters
-from outsize.train.merger import Merger
+from outsize.train.merge_source import Adapters
+from outsize.train.merged import open_merged
+from outsize.train.merger import CHUNK_ELEMENTS, MergedWeights, row_chunks
 
 _WORK_BYTES = 64 * 2**20
 """Room for a chunk in fp32, what is added to it, its rounding, and page cache of what is written.
@@ -59,29 +61,17 @@ def run_merge(options: MergeOptions, on_event: OnEvent, start_s: float) -> Merge
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "is not empty" if folder.is_dir() else "is a file"
         raise RunError(f"{folder} {what}; choose another folder with --output.")
-    with closing(open_adapters(options, on_event)) as adapters:
-        model = options.model or adapters.base
-        if model is None:
-            raise UsageError("The adapters do not say what model they are for; give --model.")
-        known = know_model(model)
-        source = open_weights(known.files)
-        if source is None:
-            raise ModelError(
-                f"{model} is a config without weights, so there is nothing to merge into; "
-                "name a model with weights with --model."
-            )
-        with closing(source):
-            digest = _digest(adapters)
-            _refuse_twice(known, digest)
-            merger = Merger(known, source, adapters)
-            budget_bytes = options.memory_bytes or host_limits().free_bytes
-            _check_budget(options, merger, adapters.prepared, budget_bytes)
-            with new_folder(folder):
-                _prepare(model, adapters.prepared, folder, options.dtype)
-                _write(merger, folder, options, on_event)
-                record = {"adapters": [*_merged_before(known), digest]}
-                write_whole_file(folder / _RECORD_NAME, json.dumps(record).encode() + b"\n")
-    return _result(options, model, merger, folder, budget_bytes, time.monotonic() - start_s)
+    with closing(open_merged(options.adapter, options.model, on_event)) as merged:
+        weights, digest = merged.weights, _digest(merged.adapters)
+        _refuse_twice(merged.known, digest)
+        budget_bytes = options.memory_bytes or host_limits().free_bytes
+        _check_budget(options, weights, merged.adapters.prepared, budget_bytes)
+        with new_folder(folder):
+            _prepare(merged.model, merged.adapters.prepared, folder, options.dtype)
+            _write(weights, folder, options, on_event)
+            record = {"adapters": [*_merged_before(merged.known), digest]}
+            write_whole_file(folder / _RECORD_NAME, json.dumps(record).encode() + b"\n")
+    return _result(options, merged.model, weights, folder, budget_bytes, time.monotonic() - start_s)
 
 
 def _digest(adapters: Adapters) -> str:
@@ -110,11 +100,11 @@ def _refuse_twice(known: KnownModel, digest: str) -> None:
 
 
 def _check_budget(
-    options: MergeOptions, merger: Merger, prepared: Path | None, budget_bytes: int
+    options: MergeOptions, weights: MergedWeights, prepared: Path | None, budget_bytes: int
 ) -> None:
     process_bytes = resident_bytes()
     child_bytes = 0 if prepared is not None else LEAST_HOST_BYTES
-    needed_bytes = process_bytes + max(child_bytes, 2 * merger.largest_bytes + _WORK_BYTES)
+    needed_bytes = process_bytes + max(child_bytes, 2 * weights.largest_bytes + _WORK_BYTES)
     if needed_bytes <= budget_bytes:
         return
     remedy_bytes = align_up(needed_bytes, 8 * 2**20) + 8 * 2**20
@@ -125,7 +115,7 @@ def _check_budget(
         tier="host",
         contributors=(
             Contributor(role="interpreter and libraries", size_bytes=process_bytes),
-            Contributor(role="largest adapter", size_bytes=2 * merger.largest_bytes),
+            Contributor(role="largest adapter", size_bytes=2 * weights.largest_bytes),
             Contributor(role="rows of a matrix", size_bytes=_WORK_BYTES),
             *(
                 (Contributor(role="config and tokenizer", size_bytes=child_bytes),)
@@ -155,8 +145,8 @@ def _prepare(model: str, prepared: Path | None, folder: Path, dtype: str) -> Non
     write_whole_file(folder / "config.json", content.encode())
 
 
-def _write(merger: Merger, folder: Path, options: MergeOptions, on_event: OnEvent) -> None:
-    tensors = [t for layer in merger.spec.layers for t in layer.tensors if not t.added]
+def _write(weights: MergedWeights, folder: Path, options: MergeOptions, on_event: OnEvent) -> None:
+    tensors = [t for layer in weights.spec.layers for t in layer.tensors if not t.added]
     announced = [(t.name, t.shape, STORED_DTYPE[options.dtype]) for t in tensors]
     total, done = sum(t.num_elements for t in tensors), 0
     with (
@@ -164,33 +154,42 @@ def _write(merger: Merger, folder: Path, options: MergeOptions, on_event: OnEven
         SafetensorsWriter(folder, announced, options.max_shard_bytes) as writer,
     ):
         for tensor in tensors:
-            start = 0
-            for values in merger.chunks(tensor.name, tensor.shape):
+            for start, stop in _ranges(tensor.shape):
+                values = weights.read(tensor.name, start, stop)
                 rounded = round_to_bfloat16(values) if options.dtype == "bfloat16" else values
                 writer.write(tensor.name, start, rounded)
-                start += len(values)
-                done += len(values)
+                done += stop - start
                 on_event(PhaseAdvanced(phase="merge", done=done))
+
+
+def _ranges(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """Yield ranges of a tensor's elements; of a matrix, whole rows."""
+    if len(shape) == 2:
+        yield from ((first * shape[1], last * shape[1]) for first, last in row_chunks(shape))
+        return
+    count = math.prod(shape)
+    for start in range(0, count, CHUNK_ELEMENTS):
+        yield start, min(start + CHUNK_ELEMENTS, count)
 
 
 def _result(
     options: MergeOptions,
     model: str,
-    merger: Merger,
+    weights: MergedWeights,
     folder: Path,
     budget_bytes: int,
     seconds: float,
 ) -> MergeResult:
     sizes = {path.name: os.stat(path).st_size for path in folder.iterdir()}
     written_bytes = sum(sizes.values())
-    layers = merger.spec.layers
+    layers = weights.spec.layers
     return MergeResult(
         adapter=options.adapter,
         model=model,
         output=str(folder),
         dtype=options.dtype,
         num_elements=sum(t.num_elements for la in layers for t in la.tensors if not t.added),
-        num_merged=len(merger.modules),
+        num_merged=len(weights.modules),
         num_files=sum(name.endswith(".safetensors") for name in sizes),
         bytes_written=written_bytes,
         budget_bytes=TierBytes(host=budget_bytes, disk=shutil.disk_usage(folder).free),

@@ -7,7 +7,6 @@ from pathlib import Path
 from outsize.errors import FormatError, UsageError
 from outsize.formats.safetensors import SafetensorsSource
 from outsize.formats.source import Float32Array, StoredTensor, WeightSource
-from outsize.options import MergeOptions
 from outsize.paths import is_file
 from outsize.runtime.events import Notice, OnEvent
 from outsize.spec.adapter import AdapterSettings
@@ -15,6 +14,13 @@ from outsize.train.adapter import CONFIG_NAME, adapter_settings, settings_of_fil
 from outsize.train.committed import CommittedWeights, is_run
 from outsize.train.export_adapter import FILE_PREFIX, FILE_STEM
 from outsize.train.run_folder import read_options
+
+
+def has_adapters(folder: Path) -> bool:
+    """Tell whether a folder is a run that trained adapters, or one of PEFT's."""
+    if is_run(folder):
+        return read_options(folder).has_adapters
+    return is_file(folder / CONFIG_NAME)
 
 
 class Adapters:
@@ -54,14 +60,14 @@ class Adapters:
         self._source.close()
 
 
-def open_adapters(options: MergeOptions, on_event: OnEvent) -> Adapters:
-    """Open what `options.adapter` names.
+def open_adapters(adapter: str, on_event: OnEvent) -> Adapters:
+    """Open a run folder's adapters, or a folder of PEFT's.
 
     Raises:
         UsageError: it is neither a run that trained adapters nor a folder of PEFT's.
         OutsizeError: its files are damaged, or the run is in use.
     """
-    folder = Path(options.adapter)
+    folder = Path(adapter)
     if is_run(folder):
         asked = read_options(folder)
         settings = adapter_settings(asked)

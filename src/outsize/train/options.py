@@ -22,11 +22,13 @@ from outsize.values import (
     Positive,
 )
 
-OptimizerType = Literal["adamw_torch", "lion_32bit", "sgd"]
+OptimizerType = Literal["adamw_torch", "adamw_8bit", "lion_32bit", "lion_8bit", "sgd"]
+_ADAMW: tuple[OptimizerType, ...] = ("adamw_torch", "adamw_8bit")
+_LION: tuple[OptimizerType, ...] = ("lion_32bit", "lion_8bit")
 _ONLY_FOR: dict[str, tuple[OptimizerType, ...]] = {
-    "adam_beta1": ("adamw_torch", "lion_32bit"),
-    "adam_beta2": ("adamw_torch", "lion_32bit"),
-    "adam_epsilon": ("adamw_torch",),
+    "adam_beta1": (*_ADAMW, *_LION),
+    "adam_beta2": (*_ADAMW, *_LION),
+    "adam_epsilon": _ADAMW,
     "sgd_momentum": ("sgd",),
 }
 _FOR_ADAPTERS = (
@@ -71,8 +73,9 @@ class TrainOptions:
         lr_scheduler_type: shape of the learning-rate schedule after warm-up.
         warmup_steps: steps of linear warm-up; None means that `warmup_ratio` decides.
         warmup_ratio: fraction of all steps that warm up.
-        optim: optimizer: AdamW (12 bytes of state a parameter), Lion (8), or SGD (8, or 4 without
-            momentum).
+        optim: optimizer: AdamW (12 bytes of state a trained parameter), Lion (8), or SGD (8, or 4
+            without momentum); with moments in 8 bits AdamW takes 6 bytes and Lion 5, and the result
+            is not that of moments in 32 bits.
         weight_decay: weight decay; norms and biases are exempt. Decoupled, but for SGD, where it is
             added to the gradient.
         adam_beta1: decay of AdamW's first moment; weight of Lion's momentum in an update.

@@ -28,7 +28,6 @@ from outsize.train.evaluate import Evaluator
 from outsize.train.explain import plan_rows
 from outsize.train.fit import candidate
 from outsize.train.launch import Launch
-from outsize.train.options import TrainOptions
 from outsize.train.run_folder import RunFolder, committed_step
 from outsize.train.session import Session, plan_session
 from outsize.train.state_file import all_extents, plan_lists
@@ -71,13 +70,7 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
     options = inputs.folder.options
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    model = _with_method(own_model, options) or build(
-        inputs.folder.model,
-        TORCH_DTYPES[options.dtype],
-        options.packed_attention,
-        adapter_settings(options),
-        packing(options),
-    )
+    model = _model(inputs.folder, own_model)
     if inputs.files is not None:
         check_files(inputs.files, model.spec, str(options.model))
     rows = PackedRows(inputs.folder.data)
@@ -111,10 +104,19 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
     return planning
 
 
-def _with_method(own_model: LayeredModel | None, options: TrainOptions) -> LayeredModel | None:
-    if own_model is not None and options.has_adapters:
-        raise UsageError(f"--method {options.method} is not for a model of layers of your own.")
-    return own_model
+def _model(folder: RunFolder, own_model: LayeredModel | None) -> LayeredModel:
+    options = folder.options
+    if own_model is not None:
+        if options.has_adapters:
+            raise UsageError(f"--method {options.method} is not for layers of your own.")
+        return own_model
+    return build(
+        folder.model,
+        TORCH_DTYPES[options.dtype],
+        options.packed_attention,
+        adapter_settings(options),
+        packing(options),
+    )
 
 
 def _first_batches(rows: PackedRows, count: int, seed: int) -> list[Batch]:

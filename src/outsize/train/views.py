@@ -3,11 +3,12 @@
 A region is a memoryview of the arena; every tensor made here shares its bytes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
+from outsize.ops.moments import PackedMoment
 from outsize.ops.pieces import StatePiece
 from outsize.plan.layer_layout import LayerLayout, Piece, Placed
 
@@ -40,15 +41,37 @@ def run_piece(view: memoryview, piece: Piece, dtype: torch.dtype) -> Tensor:
     return as_tensor(view, dtype, piece.start, (piece.stop - piece.start,))
 
 
-def state_piece(
-    view: memoryview, layout: LayerLayout, span: int, piece: Piece, num_moments: int
-) -> StatePiece:
-    """Return master and moments of `piece` in the region of its span, 1-D fp32."""
-    first, _ = layout.span(span)
-    stride = layout.component_bytes(span) // 4
-    shape = (piece.stop - piece.start,)
+def span_state(
+    view: memoryview, layout: LayerLayout, span: int, num_moments: int
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return masters and fp32 moments of a whole span in its region, 1-D fp32."""
+    first, last = layout.span(span)
+    stride = layout.master_bytes(span) // 4
     master, *moments = (
-        as_tensor(view, torch.float32, component * stride + piece.start - first, shape)
+        as_tensor(view, torch.float32, component * stride, (last - first,))
         for component in range(1 + num_moments)
     )
-    return StatePiece(master=master, moments=tuple(moments))
+    return master, tuple(moments)
+
+
+def packed_moments(
+    view: memoryview, layout: LayerLayout, span: int, num_moments: int
+) -> tuple[PackedMoment, ...]:
+    """Return the moments of a whole span that are kept in 8 bits; AdamW's second one, the only
+    second one there is, has no sign.
+    """
+    first, last = layout.span(span)
+    stride, data = layout.moment_bytes(span, 8), as_bytes(view)[layout.master_bytes(span) :]
+    return tuple(
+        PackedMoment(data[index * stride :], last - first, is_signed=index == 0)
+        for index in range(num_moments)
+    )
+
+
+def state_piece(
+    master: Tensor, moments: Sequence[Tensor], layout: LayerLayout, span: int, piece: Piece
+) -> StatePiece:
+    """Return the part of a span's masters and moments that belongs to `piece`."""
+    first, _ = layout.span(span)
+    part = slice(piece.start - first, piece.stop - first)
+    return StatePiece(master=master[part], moments=tuple(moment[part] for moment in moments))

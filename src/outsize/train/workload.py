@@ -65,6 +65,7 @@ def make_workload(
             packed_attention=options.packed_attention,
             optimizer=optimizer_of(options),
             num_moments=num_moments(options),
+            moment_bits=8 if options.optim.endswith("8bit") else 32,
             trained_dtype="float32" if options.has_adapters else None,
         )
         for count in _micro_batches(options, rows, model, num_threads)
@@ -74,7 +75,7 @@ def make_workload(
 def optimizer_of(options: TrainOptions) -> OptimizerName:
     """Return the optimizer that the options name in the words of the Hugging Face trainers."""
     match options.optim:
-        case "lion_32bit":
+        case "lion_32bit" | "lion_8bit":
             return "lion"
         case "sgd":
             return "sgd"
@@ -82,7 +83,7 @@ def optimizer_of(options: TrainOptions) -> OptimizerName:
 
 
 def num_moments(options: TrainOptions) -> int:
-    """Return how many fp32 numbers the optimizer remembers for each weight."""
+    """Return how many numbers the optimizer remembers for each weight."""
     match optimizer_of(options):
         case "adamw":
             return 2

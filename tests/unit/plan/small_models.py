@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
@@ -11,8 +12,9 @@ from outsize.plan.layout import Layout
 from outsize.plan.schedule import train_step, uses
 from outsize.spec.machine import Lanes, LayerCost
 from outsize.spec.model import LayerKind, LayerSpec, ModelSpec
-from outsize.spec.tensor import TensorSpec
+from outsize.spec.tensor import DType, TensorSpec
 from outsize.spec.workload import TrainWorkload
+from outsize.values import MomentBits
 
 
 def lanes(read_bytes_per_s: float, write_bytes_per_s: float, update_bytes_per_s: float) -> Lanes:
@@ -47,9 +49,10 @@ def make_model(
     norms: bool = True,
     black_box: bool = False,
     attention_heads: int = 0,
+    trains: str = "everything",
 ) -> ModelSpec:
     """A decoder: `norms` gives the blocks and the head tensors of their own besides matrices,
-    `black_box` leaves the head's projection to the head itself.
+    `black_box` leaves the head's projection to the head itself; `trains` is as of `freeze`.
     """
     norm = (tensor("norm", hidden),) if norms else ()
     own = () if tied else (tensor("head.out", vocab, hidden),)
@@ -59,7 +62,7 @@ def make_model(
     )
     table = "table"
     projection = table if tied else "head.out"
-    return ModelSpec(
+    model = ModelSpec(
         architecture="Small",
         layers=(
             layer("embedding", "embedding", tensor(table, vocab, hidden)),
@@ -74,6 +77,25 @@ def make_model(
         attention_head_size=hidden,
         max_positions=None,
     )
+    return model if trains == "everything" else freeze(model, trains)
+
+
+def freeze(model: ModelSpec, trains: str) -> ModelSpec:
+    """Freeze all but the `upper` half of the layers, or all but `adapters` of the upper half of the
+    blocks, with the matrices of all blocks `packed` or not.
+    """
+    half = (len(model.layers) - 1) // 2
+    layers = []
+    for index, one in enumerate(model.layers):
+        is_block, is_upper = 0 < index < len(model.layers) - 1, index >= half
+        tensors = [replace(t, trainable=trains == "upper" and is_upper) for t in one.tensors]
+        if is_block and trains == "packed":
+            tensors = [replace(t, packing="nf4" if len(t.shape) == 2 else None) for t in tensors]
+        if is_block and is_upper and trains != "upper":
+            tensors.append(replace(tensor(f"{index}.lora", 2, 40), added=True))
+        signature = f"{one.signature}{trains}{is_upper}"
+        layers.append(replace(one, tensors=tuple(tensors), signature=signature))
+    return replace(model, layers=tuple(layers))
 
 
 def make_workload(
@@ -84,6 +106,8 @@ def make_workload(
     clip: bool = True,
     dtype: str = "bfloat16",
     num_moments: int = 2,
+    moment_bits: MomentBits = 32,
+    trained_dtype: DType | None = None,
 ) -> TrainWorkload:
     return TrainWorkload(
         rows_per_step=num_micro_batches * micro_batch_rows,
@@ -92,6 +116,8 @@ def make_workload(
         dtype=dtype,
         clip=clip,
         num_moments=num_moments,
+        moment_bits=moment_bits,
+        trained_dtype=trained_dtype,
     )
 
 
@@ -150,10 +176,15 @@ def layouts(draw: st.DrawFn) -> Layout:
     """Layouts of small decoders: no block to four, tied or not, with or without a head of its
     own.
     """
+    num_blocks = draw(st.integers(0, 4))
+    methods = ["everything", "upper", *(["adapters", "packed"] if num_blocks else [])]
+    trains = draw(st.sampled_from(methods))
     return make_layout(
+        trains=trains,
+        trained_dtype="float32" if trains in ("adapters", "packed") else None,
         span_elements=draw(st.sampled_from([512, 4096, 2**20])),
         keeping_blocks=draw(st.integers(0, 4)),
-        num_blocks=draw(st.integers(0, 4)),
+        num_blocks=num_blocks,
         hidden=draw(st.sampled_from([8, 32, 96])),
         vocab=draw(st.sampled_from([3, 64, 200])),
         tied=draw(st.booleans()),
@@ -166,4 +197,5 @@ def layouts(draw: st.DrawFn) -> Layout:
         clip=draw(st.booleans()),
         dtype=draw(st.sampled_from(["bfloat16", "float32"])),
         num_moments=draw(st.integers(0, 2)),
+        moment_bits=draw(st.sampled_from([32, 8])),
     )

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from small_models import MACHINE, costs, layouts, least_bytes, make_layout
 
 from outsize.plan.actions import Action, Commit, Compute, Fetch, Release, Update, WriteBack
-from outsize.plan.layout import Layout, is_durable
+from outsize.plan.layout import Layout, is_durable, role
 from outsize.plan.search import plan_train_step
 from outsize.plan.step_plan import StepPlan
 
@@ -86,21 +86,21 @@ def test_the_first_step_changes_no_state(layout, fraction):
 @given(layouts(), st.floats(0, 1))
 def test_a_commit_saves_every_region_of_state_once(layout, fraction):
     plan = make_plan(layout, fraction)
-    durable = sorted(region for region in layout.region_bytes if is_durable(region))
-    assert sorted(saved(plan.commit)) == durable
+    state = sorted(region for region in layout.region_bytes if role(region) == "state")
+    assert sorted(saved(plan.commit)) == state
     assert [a for a in plan.commit if a not in plan.steady and not isinstance(a, WriteBack)] == [
         Commit()
     ]
     assert work(plan.commit) == work(plan.steady)
-    assert plan.commits_every_step == (sorted(saved(plan.steady)) == durable)
+    assert plan.commits_every_step == (sorted(saved(plan.steady)) == state)
 
 
 @settings(deadline=None, max_examples=20)
 @given(layouts(), st.floats(0, 1))
 def test_a_flush_saves_every_region_of_state_and_nothing_runs_but_updates(layout, fraction):
     plan = make_plan(layout, fraction)
-    durable = sorted(region for region in layout.region_bytes if is_durable(region))
-    assert sorted(saved(plan.flush)) == durable
+    state = sorted(region for region in layout.region_bytes if role(region) == "state")
+    assert sorted(saved(plan.flush)) == state
     assert work(plan.flush) == [a for a in plan.steady if isinstance(a, Update)]
     assert [a for a in plan.flush if isinstance(a, Commit)] == [Commit()]
 

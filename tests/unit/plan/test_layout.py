@@ -50,7 +50,7 @@ def test_pieces_cover_every_element_once_and_in_order(spec, span_elements):
 def test_a_span_larger_than_the_layer_is_the_layer():
     layout = layer_layout(layer("any", "block", tensor("a", 5), tensor("b", 40)), 2**40)
     assert (layout.num_spans, layout.span(0)) == (1, (0, 96))
-    assert layout.component_bytes(0) == PAGE
+    assert layout.master_bytes(0) == layout.moment_bytes(0, 32) == layout.moment_bytes(0, 8) == PAGE
 
 
 def test_a_layer_without_parameters_has_no_spans():
@@ -61,7 +61,7 @@ def test_a_layer_without_parameters_has_no_spans():
 @settings(deadline=None, max_examples=50)
 @given(layouts())
 def test_regions_are_pages_and_large_enough(layout):
-    item = 2 if layout.workload.dtype == "bfloat16" else 4
+    item = 2 if layout.workload.weights_dtype == "bfloat16" else 4
     for region, size in layout.region_bytes.items():
         assert size > 0, region
         assert size % PAGE == 0, region
@@ -71,19 +71,23 @@ def test_regions_are_pages_and_large_enough(layout):
             assert own.num_elements * item <= held < own.num_elements * item + PAGE
         for span in range(own.num_spans):
             first, last = own.span(span)
-            assert own.component_bytes(span) >= 4 * (last - first)
+            assert own.master_bytes(span) >= 4 * (last - first)
             size = layout.region_bytes[names.state(index, span)]
-            assert size == (1 + layout.workload.num_moments) * own.component_bytes(span)
+            bits, count = layout.workload.moment_bits, layout.workload.num_moments
+            moment_bytes = own.moment_bytes(span, bits)
+            assert moment_bytes >= bits // 8 * (last - first)
+            assert size == own.master_bytes(span) + count * moment_bytes
 
 
 @settings(deadline=None, max_examples=50)
 @given(layouts())
-def test_only_state_is_durable(layout):
+def test_only_state_and_frozen_weights_are_durable(layout):
     durable = {region for region in layout.region_bytes if names.is_durable(region)}
-    assert durable == {r for r in layout.region_bytes if r.startswith("state/")}
-    assert layout.state_bytes == sum(layout.region_bytes[r] for r in durable)
-    numbers = 1 + layout.workload.num_moments
-    assert layout.state_bytes >= 4 * numbers * layout.model.num_elements
+    assert durable == {r for r in layout.region_bytes if r.startswith(("state/", "base/"))}
+    found = sum(layout.region_bytes[r] for r in durable)
+    assert found == layout.state_bytes + layout.base_bytes
+    bits, count = layout.workload.moment_bits, layout.workload.num_moments
+    assert layout.state_bytes >= (4 + bits // 8 * count) * layout.model.num_trainable
 
 
 def test_region_names_by_example():

@@ -73,7 +73,7 @@ def test_what_is_read_was_made_by_this_step_or_is_kept_between_steps(layout):
     made: set[str] = set()
     for action in train_step(layout):
         for use in uses(layout, action):
-            kept = use.region.startswith("state/") or (
+            kept = names.is_durable(use.region) or (
                 use.region.startswith("gradient/") and isinstance(action, Update)
             )
             assert use.mode == "write" or kept or use.region in made, (action, use)
@@ -103,7 +103,8 @@ def test_costly_results_are_kept_for_the_backward_of_blocks_only(role):
 @given(layouts())
 def test_an_evaluation_keeps_nothing_for_a_backward(layout):
     touched = {use.region for action in evaluate_step(layout) for use in uses(layout, action)}
-    assert {region.partition("/")[0] for region in touched} <= {"state", "weights", "boundary"}
+    allowed = {"state", "weights", "boundary", "base", "unpacked"}
+    assert {region.partition("/")[0] for region in touched} <= allowed
 
 
 @settings(deadline=None, max_examples=50)
@@ -112,5 +113,18 @@ def test_every_arena_holds_a_layer_in_fp32_beside_a_span_of_state(layout):
     """Fresh weights are drawn there."""
     sizes = layout.region_bytes
     largest = align_up(4 * max(layer.num_elements for layer in layout.layers), PAGE_BYTES)
-    span_bytes = max(size for region, size in sizes.items() if names.is_durable(region))
+    span_bytes = max(size for region, size in sizes.items() if names.role(region) == "state")
     assert least_bytes(layout) >= largest + span_bytes
+
+
+@settings(deadline=None, max_examples=50)
+@given(layouts())
+def test_every_arena_holds_frozen_weights_as_they_are_imported(layout):
+    """As they rest beside what they unpack to; and what they unpack to beside fresh adapters."""
+    arena_bytes, sizes = least_bytes(layout), layout.region_bytes
+    for index, own in enumerate(layout.layers):
+        resting = sizes.get(names.base(index), 0)
+        run = sizes.get(names.unpacked(index), resting)
+        fresh = align_up(4 * own.num_elements, PAGE_BYTES)
+        assert arena_bytes >= run + fresh
+        assert arena_bytes >= resting + sizes.get(names.unpacked(index), 0)

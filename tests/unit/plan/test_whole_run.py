@@ -140,8 +140,9 @@ def test_each_part_moves_what_its_list_moves(layout):
         read, written = list_bytes(actions, layout)
         assert (piece.bytes_read, piece.bytes_written) == (times * read, times * written)
         assert piece.seconds > 0
+    imported = layout.state_bytes + layout.base_bytes
     assert found.import_state == Piece(
-        seconds=layout.state_bytes / MACHINE.write_bytes_per_s, bytes_written=layout.state_bytes
+        seconds=imported / MACHINE.write_bytes_per_s, bytes_written=imported
     )
     assert found.commits_every_step == lists.commits_every_step
 
@@ -155,12 +156,12 @@ def test_with_a_device_the_whole_state_is_read_first_and_written_last(layout, de
         return
     found = pieces_of_tiers(step, layout, WITH_DEVICE, costs(layout), 2)
     assert found.evaluation is not None
-    assert found.import_state.bytes_written == layout.state_bytes
+    assert found.import_state.bytes_written == layout.state_bytes + layout.base_bytes
     assert found.start.bytes_read >= layout.state_bytes
     assert found.flush.bytes_written >= layout.state_bytes
     assert found.commit.bytes_written == found.steady.bytes_written + step.commit_bytes_written
     assert found.commit.seconds >= found.steady.seconds == step.prediction.step_s
-    assert found.evaluation.bytes_read == 2 * layout.state_bytes
+    assert found.evaluation.bytes_read == 2 * (layout.state_bytes + layout.base_bytes)
 
 
 def test_a_short_run_that_is_all_on_the_device_moves_its_state_all_the_same():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from small_models import layer, layers, tensor
 
 from outsize.plan.layer_layout import LayerLayout
-from outsize.train.views import as_tensor, run_piece, run_tensors, state_piece
+from outsize.train.views import as_tensor, run_piece, run_tensors, span_state, state_piece
 
 
 def memory(size_bytes: int) -> memoryview:
@@ -52,9 +52,10 @@ def test_pieces_of_state_and_run_are_the_same_elements(spec, span_elements, num_
     layout = LayerLayout(layer=spec, span_elements=span_elements)
     run = memory(layout.num_elements * 4)
     for span in range(layout.num_spans):
-        state = memory((1 + num_moments) * layout.component_bytes(span))
+        state = memory((1 + num_moments) * layout.master_bytes(span))
+        master, moments = span_state(state, layout, span, num_moments)
         for piece in layout.pieces(span):
-            own = state_piece(state, layout, span, piece, num_moments)
+            own = state_piece(master, moments, layout, span, piece)
             assert len(own.moments) == num_moments
             for value, part in enumerate((own.master, *own.moments)):
                 assert part.dtype == torch.float32
@@ -76,7 +77,7 @@ def test_the_components_of_a_span_are_pages_apart():
     )
     state = memory(3 * 4096)
     second = layout.pieces(1)[0]
-    own = state_piece(state, layout, 1, second, 2)
+    own = state_piece(*span_state(state, layout, 1, 2), layout, 1, second)
     base = torch.frombuffer(state, dtype=torch.float32).data_ptr()
     assert own.master.data_ptr() == base
     assert [moment.data_ptr() for moment in own.moments] == [base + 4096, base + 8192]

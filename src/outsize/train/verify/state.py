@@ -69,7 +69,7 @@ class StoredState:
             end = min(last, high)
             region = names.state(index, span)
             offset = self._offsets[extent_name(region, self._slots.newest(region).slot)]
-            offset += STATE_COMPONENTS.index(component) * layer.component_bytes(span)
+            offset += STATE_COMPONENTS.index(component) * layer.master_bytes(span)
             data = self._file.read(offset + 4 * (first - low), 4 * (end - first))
             parts.append(torch.frombuffer(data, dtype=torch.float32))
             first = end
