@@ -1,4 +1,4 @@
-"""Seconds and temporaries of layers from the rates of a processor, where none were measured.
+"""Seconds of layers from the rates of a processor, where none were measured.
 
 A block's time is the sum of its matrix products, its attention, what is left (norms, rotations,
 activation, residuals) by the bytes that it touches, and a fixed part for each call. A run measures
@@ -9,7 +9,7 @@ The numbers below were fitted to layers measured on a CPU: Llama, Qwen3, Gemma 3
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -18,7 +18,7 @@ from outsize.plan.simulate import Costs
 from outsize.spec.block import BlockShape
 from outsize.spec.machine import AttentionRate, LayerCost, MatmulRate, Processor
 from outsize.spec.model import LayerSpec, ModelSpec
-from outsize.spec.tensor import DTYPE_BYTES, TensorSpec
+from outsize.spec.tensor import DTYPE_BYTES
 from outsize.spec.workload import TrainWorkload
 
 _CALL_S = 1e-3
@@ -30,20 +30,17 @@ _PRODUCT_PASSES = 6.0
 products return; the backward takes twice as many.
 """
 
-_LOSS_CHUNK_ELEMENTS = 20_000_000
-"""Logits that the head's loss holds at once; as in `ops/loss.py`."""
-
-_LIBRARY_BYTES = 55 * 2**20
-_COMPOSED = frozenset({"gelu_new", "gelu_fast", "quick_gelu"})
-"""Activations that Transformers computes by several operations, each of which keeps its input."""
-
-_SCORE_BYTES = 16
-"""What autograd holds at once for each attention score, where attention is not fused: the score
-after its cap, its fp32 probability and the rounded one, and their gradients.
-"""
-
 _SCORE_TRAFFIC_BYTES = 36
 """Elementwise traffic for each such score, forward: scale, cap, mask, softmax and its rounding."""
+
+_ADAPTER_INPUT_BYTES = 6
+_ADAPTER_OUTPUT_BYTES = 40
+"""Traffic of an adapter for each input and output of a token: it computes in fp32, beside a product
+in another dtype that it is added to.
+"""
+
+_MAGNITUDE_BYTES = 40
+"""Traffic for each number of a matrix whose rows have a magnitude."""
 
 _UNPACK_BYTES = 40
 """Elementwise traffic of unpacking one number."""
@@ -87,21 +84,43 @@ class CostModel:
         self, layer: LayerSpec, block: BlockShape, workload: TrainWorkload, keeps: bool
     ) -> LayerCost:
         tokens, item = workload.micro_batch_tokens, DTYPE_BYTES[workload.dtype]
-        products_s = sum(self._product_s(tokens, n, m, workload) for m, n in _matrices(layer))
-        frozen_s = sum(self._product_s(tokens, n, m, workload) for m, n in _shapes(layer.frozen))
-        widths = sum(m for m, _ in _matrices(layer))
+        products_s = sum(self._product_s(tokens, n, m, workload.dtype) for m, n in matrices(layer))
+        frozen_s = products_s if layer.frozen else 0.0  # their gradients are not computed
+        adapters_s = self._adapters_s(layer, workload)
+        widths = sum(m for m, _ in matrices(layer))
         passes = _HIDDEN_PASSES * self.model.hidden_size + _PRODUCT_PASSES * widths
         rest_s = tokens * item * passes / self.processor.elementwise_bytes_per_s
         attention_s, attention_backward_s = self._attention_s(block, workload)
         recompute_s = rest_s + (0.0 if keeps else products_s)
         return LayerCost(
-            forward_s=products_s + attention_s + rest_s + _CALL_S,
+            forward_s=products_s + attention_s + rest_s + adapters_s + _CALL_S,
             backward_s=recompute_s
             - frozen_s
             + 2 * (products_s + rest_s + _CALL_S)
+            + 3 * adapters_s
             + attention_backward_s,
             unpack_s=self._unpack_s(layer),
         )
+
+    def _adapters_s(self, layer: LayerSpec, workload: TrainWorkload) -> float:
+        """Return the seconds of the adapters' forward: products in the dtype that is trained in,
+        what is read and written around them, and, with a magnitude, a pass over the whole matrix.
+        """
+        tokens, dtype = workload.micro_batch_tokens, workload.weights_dtype
+        if dtype not in self._rates:
+            dtype = workload.dtype
+        seconds = traffic = 0.0
+        downs = [t.shape for t in layer.tensors if t.added and t.name.endswith("lora_A.weight")]
+        ups = [t.shape for t in layer.tensors if t.added and t.name.endswith("lora_B.weight")]
+        has_magnitudes = any(len(t.shape) == 1 for t in layer.tensors if t.added)
+        for (rank, inner), (width, _) in zip(downs, ups, strict=True):
+            rows = [tokens, inner] if has_magnitudes else [tokens]
+            for count in rows:
+                seconds += self._product_s(count, inner, rank, dtype)
+                seconds += self._product_s(count, rank, width, dtype)
+            traffic += tokens * (_ADAPTER_INPUT_BYTES * inner + _ADAPTER_OUTPUT_BYTES * width)
+            traffic += _MAGNITUDE_BYTES * inner * width if has_magnitudes else 0
+        return seconds + traffic / self.processor.elementwise_bytes_per_s
 
     def _unpack_s(self, layer: LayerSpec) -> float:
         num_packed = sum(t.num_elements for t in layer.frozen if t.packing is not None)
@@ -119,14 +138,14 @@ class CostModel:
     def _head(self, workload: TrainWorkload) -> LayerCost:
         tokens = workload.micro_batch_tokens
         vocabulary, hidden = self.model.vocab_size, self.model.hidden_size
-        product_s = self._product_s(tokens, hidden, vocabulary, workload)
+        product_s = self._product_s(tokens, hidden, vocabulary, workload.dtype)
         logits_s = _HEAD_LOGIT_BYTES * tokens * vocabulary / self.processor.elementwise_bytes_per_s
         num_products = 2 + self.model.trains_projection
         return LayerCost(forward_s=0.0, backward_s=num_products * product_s + logits_s + _CALL_S)
 
-    def _product_s(self, rows: int, inner: int, columns: int, workload: TrainWorkload) -> float:
+    def _product_s(self, rows: int, inner: int, columns: int, dtype: str) -> float:
         flops = 2.0 * rows * inner * columns
-        return flops / self._rates[workload.dtype].at(rows, inner * columns)
+        return flops / self._rates[dtype].at(rows, inner * columns)
 
     @cached_property
     def _rates(self) -> dict[str, "_MatmulTable"]:
@@ -203,66 +222,8 @@ def _between(points: Sequence[tuple[float, float]], place: float) -> float:
     return points[-1][1]
 
 
-def temporaries_bytes(
-    model: ModelSpec, blocks: Sequence[BlockShape], workload: TrainWorkload
-) -> int:
-    """Return about what PyTorch allocates inside the layers of a step: the most that one layer
-    takes, since the heap keeps its pages, and the pages of library code that come back.
-
-    Args:
-        model: the model.
-        blocks: what each block computes.
-        workload: of the step.
-    """
-    item = DTYPE_BYTES[workload.dtype]
-    widest = max(
-        (
-            _block_temporaries_bytes(layer, block, model, workload)
-            for layer, block in zip(model.layers[1:-1], blocks, strict=True)
-        ),
-        default=0,
+def matrices(layer: LayerSpec) -> tuple[tuple[int, int], ...]:
+    """Return the shapes of the layer's own matrices, without adapters."""
+    return tuple(
+        (t.shape[0], t.shape[1]) for t in layer.tensors if len(t.shape) == 2 and not t.added
     )
-    chunk = min(workload.micro_batch_tokens, _LOSS_CHUNK_ELEMENTS // model.vocab_size + 1)
-    head_bytes = int(1.2 * chunk * model.vocab_size * item)
-    return _LIBRARY_BYTES + int(1.05 * max(head_bytes, widest))
-
-
-def contexts_bytes(blocks: Sequence[BlockShape], workload: TrainWorkload) -> int:
-    """Return what the masks of all micro-batches but the one at work take: of each kind of
-    attention one number for each pair of tokens of a row.
-    """
-    pairs = workload.micro_batch_rows * workload.seq_length**2
-    kinds = len({block.attention for block in blocks})
-    others = workload.num_micro_batches - 1
-    return others * kinds * pairs * DTYPE_BYTES[workload.dtype]
-
-
-def _block_temporaries_bytes(
-    layer: LayerSpec, block: BlockShape, model: ModelSpec, workload: TrainWorkload
-) -> int:
-    """What autograd holds of one block at once: twice what its products return and ten hidden
-    states, six fp32 copies of what is normed, an activation that is made of many operations, the
-    mask of the attention, and its scores where it is not fused.
-    """
-    tokens, item = workload.micro_batch_tokens, DTYPE_BYTES[workload.dtype]
-    shapes = _matrices(layer)
-    widths = sum(m for m, _ in shapes)
-    largest = max((m * n for m, n in shapes), default=0)
-    normed = sum(
-        tensor.num_elements
-        for tensor in layer.tensors
-        if len(tensor.shape) == 1 and not tensor.name.endswith("bias")
-    )
-    composed = 4 * block.feed_forward_size if block.activation in _COMPOSED else 0
-    token_bytes = item * (2 * widths + 10 * model.hidden_size + composed) + 6 * 4 * normed
-    pairs = workload.micro_batch_rows * workload.seq_length**2
-    pair_bytes = 2 * item + (0 if model.attention_heads else _SCORE_BYTES * block.num_heads)
-    return tokens * token_bytes + pair_bytes * pairs + item * largest
-
-
-def _matrices(layer: LayerSpec) -> tuple[tuple[int, int], ...]:
-    return _shapes(layer.tensors)
-
-
-def _shapes(tensors: Iterable[TensorSpec]) -> tuple[tuple[int, int], ...]:
-    return tuple((t.shape[0], t.shape[1]) for t in tensors if len(t.shape) == 2)

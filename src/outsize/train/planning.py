@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from outsize.errors import UsageError
+from outsize.errors import DataError, UsageError
 from outsize.formats.check import check_files
 from outsize.models.layered import Batch, LayeredModel
 from outsize.models.registry import build
@@ -74,6 +74,7 @@ def plan_run(inputs: Launch, on_event: OnEvent, own_model: LayeredModel | None =
     if inputs.files is not None:
         check_files(inputs.files, model.spec, str(options.model))
     rows = PackedRows(inputs.folder.data)
+    _check_vocabulary(rows, model)
     with phase("profile", on_event):
         session = plan_session(
             model,
@@ -117,6 +118,16 @@ def _model(folder: RunFolder, own_model: LayeredModel | None) -> LayeredModel:
         adapter_settings(options),
         packing(options),
     )
+
+
+def _check_vocabulary(rows: PackedRows, model: LayeredModel) -> None:
+    largest, size = rows.info.max_token_id, model.spec.vocab_size
+    if model.token_table is not None and largest >= size:
+        raise DataError(
+            f"The data has token {largest}, and the model knows tokens up to {size - 1}: the "
+            "tokenizer belongs to another model. Leave --tokenizer out, or name one with fewer "
+            "tokens."
+        )
 
 
 def _first_batches(rows: PackedRows, count: int, seed: int) -> list[Batch]:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outsize.errors import MachineError
-from outsize.plan.cost import CostModel, contexts_bytes, temporaries_bytes
+from outsize.plan.cost import CostModel
 from outsize.plan.layout import Layout
 from outsize.plan.simulate import Costs
+from outsize.plan.temporaries import contexts_bytes, temporaries_bytes
 from outsize.spec.block import BlockShape
 from outsize.spec.machine import MachineProfile, Processor
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from outsize.machines.catalogue import catalogue_machine, machine_names
 from outsize.plan import cost
-from outsize.plan.cost import CostModel, _MatmulTable, temporaries_bytes
+from outsize.plan.cost import CostModel, _MatmulTable
 from outsize.plan.simulate import Costs
+from outsize.plan.temporaries import temporaries_bytes
 from outsize.spec.machine import MatmulRate, Processor
 from outsize.spec.workload import TrainWorkload
 
