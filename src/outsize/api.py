@@ -186,7 +186,18 @@ def _merged(name: str, on_event: OnEvent) -> Iterator[OpenModel]:
     with closing(open_merged(name, None, on_event)) as merged:
         folder = merged.adapters.prepared
         if folder is not None:
-            yield OpenModel(name=name, folder=folder, source=merged.weights, preparation_bytes=0)
+            yield OpenModel(
+                name=name,
+                folder=folder,
+                source=merged.weights,
+                preparation_bytes=0,
+                reading_bytes=merged.weights.reading_bytes,
+            )
             return
         with prepared(merged.model, on_event) as model:
-            yield dataclasses.replace(model, name=name, source=merged.weights)
+            yield dataclasses.replace(
+                model,
+                name=name,
+                source=merged.weights,
+                reading_bytes=merged.weights.reading_bytes,
+            )

@@ -93,6 +93,7 @@ def _load(
         num_prompt_tokens=num_prompt_tokens,
         num_tokens=num_prompt_tokens + options.max_new_tokens,
         budget_bytes=budget_bytes,
+        reading_bytes=model.reading_bytes,
         subject=f"Generating with {options.model}",
     )
     total = sum(weights.layer_bytes[index] for index in resident)

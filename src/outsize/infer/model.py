@@ -27,12 +27,14 @@ class OpenModel:
         folder: has `config.json`, `generation_config.json` and the tokenizer.
         source: its weights.
         preparation_bytes: the most that gathering them took, the child process included.
+        reading_bytes: what reading the weights takes beyond a few chunks.
     """
 
     name: str
     folder: Path
     source: WeightSource
     preparation_bytes: int
+    reading_bytes: int = 0
 
 
 @contextmanager

@@ -39,6 +39,7 @@ def make_room(
     num_prompt_tokens: int,
     num_tokens: int,
     budget_bytes: int,
+    reading_bytes: int,
     subject: str,
 ) -> tuple[int, ...]:
     """Decide which layers stay, and place them in an arena of their size.
@@ -49,6 +50,7 @@ def make_room(
         num_prompt_tokens: tokens of the first pass.
         num_tokens: tokens of the prompt and the longest answer.
         budget_bytes: for the whole process.
+        reading_bytes: what reading the weights takes beyond a few chunks, as of adapters.
         subject: what is refused, for the message.
 
     Returns:
@@ -67,7 +69,7 @@ def make_room(
     needs |= {
         "temporaries": resident_bytes() - needs["interpreter and libraries"],
         "keys and values": _CACHE_COPIES * num_tokens * cache_token_bytes,
-        "slack": _SLACK_BYTES,
+        "slack": _SLACK_BYTES + reading_bytes,
     }
     if sum(needs.values()) > budget_bytes:
         raise _refusal(budget_bytes, needs, subject)

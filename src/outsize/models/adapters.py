@@ -8,6 +8,7 @@ PEFT calls the matrix below an adapter `q_proj.base_layer.weight` and the adapte
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from outsize.errors import ModelError
 from outsize.models.initialise import stream_seed
-from outsize.spec.adapter import AdapterSettings, has_in_first
+from outsize.spec.adapter import ALL_LINEAR, AdapterSettings, has_in_first
 
 NAME = "default"
 """What PEFT calls an adapter that was given no name."""
@@ -57,15 +58,30 @@ def add_adapters(causal: nn.Module, settings: AdapterSettings) -> None:
     Raises:
         ModelError: PEFT does not accept the settings for this model.
     """
-    config = lora_config(settings, type(causal).__name__)
-    from peft import inject_adapter_in_model
-
+    if settings.target_modules == ALL_LINEAR:  # which PEFT takes for all layers only
+        settings = replace(settings, target_modules=_linear_names(causal))
     try:
+        config = lora_config(settings, type(causal).__name__)
+        from peft import inject_adapter_in_model
+
         inject_adapter_in_model(config, causal, NAME, low_cpu_mem_usage=True)
     except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
         raise ModelError(f"PEFT cannot add these adapters: {error}") from error
     for parameter in causal.parameters():
         parameter._is_hf_initialized = True  # type: ignore[attr-defined]
+
+
+def _linear_names(causal: Any) -> tuple[str, ...]:
+    """Return the ends of the names of all matrices but the output projection."""
+    from transformers.pytorch_utils import Conv1D
+
+    output = causal.get_output_embeddings()
+    found = (
+        name.rpartition(".")[2]
+        for name, module in causal.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not output
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def file_name(name: str) -> str:

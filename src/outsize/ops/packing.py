@@ -26,6 +26,9 @@ _PLACES = 2**15
 from the next one.
 """
 
+_LEAST_SCALE = 1e-30
+"""A group whose largest number is smaller becomes zeros: its scale could not be divided."""
+
 _INT8_MOST = 127.0
 _SCALE_MOST = 255.0
 
@@ -50,6 +53,9 @@ class PackedMatrix:
         """Pack elements `start` and following; `values` fp32, 1-D.
 
         `start` is a multiple of `GROUP_ELEMENTS`, and so is the number of values, but at the end.
+
+        Raises:
+            ValueError: a value is not finite; nothing near it could be kept.
         """
         assert start % GROUP_ELEMENTS == 0
         count = len(values)
@@ -57,6 +63,9 @@ class PackedMatrix:
         blocks = _filled(values, GROUP_ELEMENTS).view(-1, GROUP_BLOCKS, BLOCK_ELEMENTS)
         most = blocks.abs().amax(dim=2)
         groups = most.amax(dim=1)
+        if not bool(groups.isfinite().all()):
+            raise ValueError("not finite")
+        groups = torch.where(groups < _LEAST_SCALE, 0.0, groups)
         # At least 1, so that a block of zeros has a scale to be divided by.
         scales = (most / _nonzero(groups)[:, None] * _SCALE_MOST).ceil_().clamp_(1, _SCALE_MOST)
         first = start // BLOCK_ELEMENTS
@@ -80,7 +89,8 @@ class PackedMatrix:
             blocks = _filled(levels, BLOCK_ELEMENTS).view(-1, BLOCK_ELEMENTS)
             first = start // BLOCK_ELEMENTS
             scales = self._scales[first : first + len(blocks)].float()
-            groups = self._groups[first // GROUP_BLOCKS :] / _SCALE_MOST
+            group = first // GROUP_BLOCKS
+            groups = self._groups[group : group + CHUNK_ELEMENTS // GROUP_ELEMENTS] / _SCALE_MOST
             scales *= groups.repeat_interleave(GROUP_BLOCKS)[: len(scales)]
             part.copy_(blocks.mul_(scales[:, None]).view(-1)[: len(part)])
 

@@ -60,7 +60,8 @@ class Layout:
     def keeps_products(self, layer: int) -> bool:
         """Tell whether a layer's products are kept for its backward."""
         last = len(self.model.layers) - 2
-        return 1 <= layer <= last and layer > last - self.keeping_blocks
+        lowest = max(1, self.model.lowest_trained)
+        return lowest <= layer <= last and layer > last - self.keeping_blocks
 
     @cached_property
     def layers(self) -> tuple[LayerLayout, ...]:
@@ -96,7 +97,8 @@ class Layout:
         for micro_batch in range(self.workload.num_micro_batches):
             for index in range(1, len(self.layers)):
                 sizes[boundary(index, micro_batch)] = hidden_bytes
-            for index in range(1, len(self.layers) - 1):
+            # Layers below all that is trained have no backward.
+            for index in range(max(1, self.model.lowest_trained), len(self.layers) - 1):
                 if self.attention_bytes:
                     sizes[attention(index, micro_batch)] = self.attention_bytes
                 if self.products_bytes(index):

@@ -15,6 +15,9 @@ _LIBRARY_BYTES = 55 * 2**20
 _COMPOSED = frozenset({"gelu_new", "gelu_fast", "quick_gelu"})
 """Activations that Transformers computes by several operations, each of which keeps its input."""
 
+_MAGNITUDE_COPIES = 4
+"""Of the largest matrix in fp32: itself, its adapter's product twice, and their sum."""
+
 _SCORE_BYTES = 16
 """What autograd holds at once for each attention score, where attention is not fused: the score
 after its cap, its fp32 probability and the rounded one, and their gradients.
@@ -66,16 +69,20 @@ def _block_temporaries_bytes(
     tokens, item = workload.micro_batch_tokens, DTYPE_BYTES[workload.dtype]
     shapes = matrices(layer)
     widths = sum(m for m, _ in shapes)
+    magnitudes = [t.shape[0] for t in layer.tensors if t.added and len(t.shape) == 1]
     adapters = sum(max(t.shape) for t in layer.tensors if t.added and len(t.shape) == 2)
     largest = 0 if layer.frozen else max((m * n for m, n in shapes), default=0)
     normed = sum(
         tensor.num_elements
         for tensor in layer.tensors
-        if len(tensor.shape) == 1 and not tensor.name.endswith("bias")
+        if len(tensor.shape) == 1 and not tensor.name.endswith("bias") and not tensor.added
     )
     composed = 4 * block.feed_forward_size if block.activation in _COMPOSED else 0
     token_bytes = item * (2 * widths + 10 * model.hidden_size + composed)
     token_bytes += 6 * 4 * normed + 4 * adapters
     pairs = workload.micro_batch_rows * workload.seq_length**2
     pair_bytes = 2 * item + (0 if model.attention_heads else _SCORE_BYTES * block.num_heads)
-    return tokens * token_bytes + pair_bytes * pairs + item * largest
+    # A matrix whose rows have a magnitude is made whole in fp32, some times over.
+    whole = max((m * n for m, n in shapes), default=0) if magnitudes else 0
+    matrix_bytes = item * largest + _MAGNITUDE_COPIES * 4 * whole
+    return tokens * token_bytes + pair_bytes * pairs + matrix_bytes

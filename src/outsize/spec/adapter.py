@@ -93,7 +93,12 @@ def _matches(wanted: tuple[str, ...] | str, module: str) -> bool:
 
 
 def _pattern_key(patterns: Mapping[str, object], module: str) -> str:
-    return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", module)), module)
+    return next((key for key in patterns if re.match(pattern_of_key(key), module)), module)
+
+
+def pattern_of_key(key: str) -> str:
+    """Return what a key of `rank_pattern` or `alpha_pattern` stands for: the end of a name."""
+    return rf"(.*\.)?({key})$"
 
 
 def has_in_first(architecture: str) -> bool:

@@ -1,6 +1,7 @@
 """From options to the adapters that a run trains. No torch and no PEFT in here."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,7 +10,8 @@ from typing import Any, TypeVar
 
 from outsize.errors import UsageError
 from outsize.paths import is_file, is_folder
-from outsize.spec.adapter import AdapterSettings, InitLoraWeights
+from outsize.spec.adapter import ALL_LINEAR, AdapterSettings, InitLoraWeights, pattern_of_key
+from outsize.store.kernel import reason
 from outsize.train.options import TrainOptions
 from outsize.values import Packing
 
@@ -58,7 +60,7 @@ def config_text(config: object) -> str:
     entries = getattr(config, "to_dict", dict)()
     if not entries:
         raise UsageError(
-            f"lora_config must be a peft.LoraConfig, or a path; got {type(config).__name__}."
+            f"lora_config must be a peft.LoraConfig, or text; got {type(config).__name__}."
         )
     return json.dumps(entries, default=lambda value: sorted(value), sort_keys=True)
 
@@ -99,7 +101,10 @@ def _read(given: str) -> dict[str, Any]:
             raise UsageError(
                 f"{path} does not exist; lora_config is a {CONFIG_NAME} or the folder of one."
             )
-        text, place = path.read_text(errors="replace"), str(path)
+        try:
+            text, place = path.read_text(errors="replace"), str(path)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {reason(error)}.") from error
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -121,25 +126,31 @@ def _settings_of(content: Mapping[str, Any]) -> AdapterSettings:
 
 def _convert(entries: Mapping[str, Any]) -> AdapterSettings:
     usual = AdapterSettings()
-    targets = _names(entries.get("target_modules"))
-    layers = entries.get("layers_to_transform")
+    targets, layers = _names(entries.get("target_modules")), entries.get("layers_to_transform")
+    if not targets:
+        raise ValueError("target_modules is not set, and no model has usual ones here")
+    if layers and isinstance(targets, str) and targets != ALL_LINEAR:
+        raise ValueError("layers_to_transform is for names in target_modules, not for a pattern")
     found = AdapterSettings(
-        r=int(entries.get("r", usual.r)),
-        lora_alpha=float(entries.get("lora_alpha", usual.lora_alpha)),
-        lora_dropout=float(entries.get("lora_dropout", usual.lora_dropout)),
-        target_modules=targets or usual.target_modules,
+        r=_integer(entries.get("r", usual.r)),
+        lora_alpha=_number(entries.get("lora_alpha", usual.lora_alpha)),
+        lora_dropout=_number(entries.get("lora_dropout", usual.lora_dropout)),
+        target_modules=targets,
         exclude_modules=_names(entries.get("exclude_modules")),
-        use_rslora=bool(entries.get("use_rslora", False)),
-        use_dora=bool(entries.get("use_dora", False)),
+        use_rslora=_flag(entries.get("use_rslora")),
+        use_dora=_flag(entries.get("use_dora")),
         init_lora_weights=_init(entries.get("init_lora_weights", True)),
-        layers_to_transform=(layers,) if isinstance(layers, int) else tuple(layers or ()),
-        rank_pattern={str(k): int(v) for k, v in (entries.get("rank_pattern") or {}).items()},
-        alpha_pattern={str(k): float(v) for k, v in (entries.get("alpha_pattern") or {}).items()},
+        layers_to_transform=tuple(
+            map(_integer, [layers] if isinstance(layers, int) else layers or ())
+        ),
+        rank_pattern={k: _integer(v) for k, v in (entries.get("rank_pattern") or {}).items()},
+        alpha_pattern={k: _number(v) for k, v in (entries.get("alpha_pattern") or {}).items()},
     )
-    patterns = (found.target_modules, found.exclude_modules, *found.rank_pattern)
-    for pattern in (*patterns, *found.alpha_pattern):
+    for pattern in (found.target_modules, found.exclude_modules):
         if isinstance(pattern, str):
-            _check_pattern(pattern)
+            _check_pattern(pattern, pattern)
+    for pattern in (*found.rank_pattern, *found.alpha_pattern):
+        _check_pattern(pattern, pattern_of_key(pattern))
     if found.r < 1 or min(found.rank_pattern.values(), default=1) < 1:
         raise ValueError("a rank must be at least 1")
     if not 0 <= found.lora_dropout < 1:
@@ -147,9 +158,29 @@ def _convert(entries: Mapping[str, Any]) -> AdapterSettings:
     return found
 
 
-def _check_pattern(pattern: str) -> None:
+def _integer(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no whole number")
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    if not math.isfinite(value):
+        raise ValueError(f"{value!r} is not finite")
+    return float(value)
+
+
+def _flag(value: Any) -> bool:
+    if value not in (None, True, False):
+        raise TypeError(f"{value!r} is neither true nor false")
+    return bool(value)
+
+
+def _check_pattern(pattern: str, whole: str) -> None:
     try:
-        re.compile(pattern)
+        re.compile(whole)
     except re.error as error:
         raise ValueError(f"{pattern!r} is no pattern: {error}") from error
 

@@ -16,7 +16,7 @@ from outsize.errors import RunError
 from outsize.formats.source import Float32Array, StoredTensor, check_range
 from outsize.paths import is_file
 from outsize.plan.layer_layout import LayerLayout, Placed
-from outsize.plan.layout import Layout, state
+from outsize.plan.layout import Layout, role, state
 from outsize.runtime.slots import Slots, extent_name
 from outsize.spec.model import LayerSpec, ModelSpec
 from outsize.spec.tensor import TensorSpec
@@ -62,7 +62,8 @@ class CommittedWeights:
                 state_file, durable_extents(self.layout), create=False, notice=notice
             )
             stack.callback(self._store.close)
-            self._arena = HostArena(max(self.layout.region_bytes[name] for name in regions))
+            sizes = self.layout.region_bytes
+            self._arena = HostArena(max(sizes[name] for name in regions if role(name) == "state"))
             stack.callback(self._arena.close)
             self._resources = stack.pop_all()
         self._places = _places(self.layout)

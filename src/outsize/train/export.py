@@ -22,6 +22,7 @@ from outsize.formats.export import SafetensorsWriter
 from outsize.formats.source import Float32Array
 from outsize.formats.stream_file import StreamFile
 from outsize.options import ExportOptions
+from outsize.plan.layout import role
 from outsize.quantities import align_up
 from outsize.results import ExportResult, TierBytes
 from outsize.runtime.events import Notice, OnEvent, PhaseAdvanced, phase
@@ -36,7 +37,6 @@ from outsize.train.export_adapter import (
     ExportedAdapters,
     exported_adapters,
 )
-from outsize.train.state_file import durable_regions
 
 _CHUNK_ELEMENTS = 2**20
 """Elements that are read, rounded and written at once."""
@@ -115,7 +115,7 @@ def _target(options: ExportOptions, run: Path, weights: CommittedWeights) -> _Ta
 
 def _check_budget(options: ExportOptions, weights: CommittedWeights, budget_bytes: int) -> None:
     sizes = weights.layout.region_bytes
-    region_bytes = max(sizes[name] for name in durable_regions(weights.layout))
+    region_bytes = max(size for name, size in sizes.items() if role(name) == "state")
     process_bytes = resident_bytes()
     needed_bytes = process_bytes + region_bytes + _WORK_BYTES
     if needed_bytes <= budget_bytes:

@@ -5,11 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from outsize.paths import is_there
 from outsize.plan.layout import Layout
 from outsize.spec.adapter import ALL_LINEAR, AdapterSettings, has_in_first
 from outsize.train.adapter import adapter_settings
-from outsize.train.run_folder import read_options
+from outsize.train.run_folder import base_of_run, read_options
 
 FILE_STEM = "adapter_model"
 FILE_PREFIX = "base_model.model."
@@ -40,9 +39,7 @@ def exported_adapters(run: Path, layout: Layout) -> ExportedAdapters | None:
     options = read_options(run)
     settings = adapter_settings(options)
     assert settings is not None
-    base = Path(str(options.model))
-    name = str(base.resolve()) if is_there(base) else str(options.model)
-    entries = config_entries(settings, layout, name)
+    entries = config_entries(settings, layout, base_of_run(run))
     return ExportedAdapters(config_text=json.dumps(entries, indent=2) + "\n")
 
 

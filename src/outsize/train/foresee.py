@@ -37,7 +37,7 @@ from outsize.train.fit import (
 )
 from outsize.train.foresee_data import ExpectedRun, expected_run
 from outsize.train.foresee_device import foresee_device
-from outsize.train.methods import best_method, prices, with_method
+from outsize.train.methods import best_method, possible, prices, with_method
 from outsize.train.options import PlanOptions
 from outsize.train.plan_result import FrontierPoint, MethodPrice, PlanResult
 from outsize.train.planner import Planner, Shape
@@ -116,7 +116,8 @@ def _with_method(
     if options.method != "auto":
         return options, ()
     if machine.accelerator is not None:
-        return replace(options, method="full"), ()
+        first, *_ = possible(options, has_weights=known.files.kind != "config")
+        return replace(options, method=first), ()
     with phase("methods", on_event):
         found = prices(options, known, machine, budget, other)
     return replace(options, method=best_method(found)), found

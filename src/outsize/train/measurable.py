@@ -24,7 +24,7 @@ def least_temporaries_bytes(layout: Layout) -> int:
     """Return what the products of the widest block give, which autograd holds all at once."""
     item = DTYPE_BYTES[layout.workload.dtype]
     rows = (
-        sum(p.tensor.shape[0] for p in layer.tensors if len(p.tensor.shape) > 1)
+        sum(t.shape[0] for t in layer.layer.tensors if len(t.shape) > 1)
         for layer in layout.layers[1:-1]
     )
     return layout.workload.micro_batch_tokens * max(rows, default=0) * item

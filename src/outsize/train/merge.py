@@ -1,6 +1,6 @@
 """Adapters become part of a model's weights: a new folder that Transformers loads.
 
-The weights are rounded once. No PyTorch in here. Read `weights.py` for the arithmetic and
+The weights are rounded once. No PyTorch in here. Read `merger.py` for the arithmetic and
 `merge_source.py` for where the adapters come from.
 """
 
@@ -62,12 +62,15 @@ def run_merge(options: MergeOptions, on_event: OnEvent, start_s: float) -> Merge
         what = "is not empty" if folder.is_dir() else "is a file"
         raise RunError(f"{folder} {what}; choose another folder with --output.")
     with closing(open_merged(options.adapter, options.model, on_event)) as merged:
-        weights, digest = merged.weights, _digest(merged.adapters)
-        _refuse_twice(merged.known, digest)
+        weights = merged.weights
         budget_bytes = options.memory_bytes or host_limits().free_bytes
-        _check_budget(options, weights, merged.adapters.prepared, budget_bytes)
+        # Another model than the run's own has another config and tokenizer, perhaps.
+        prepared = merged.adapters.prepared if options.model is None else None
+        _check_budget(options, weights, prepared, budget_bytes)
+        digest = _digest(merged.adapters)
+        _refuse_twice(merged.known, digest)
         with new_folder(folder):
-            _prepare(merged.model, merged.adapters.prepared, folder, options.dtype)
+            _prepare(merged.model, prepared, folder, options.dtype)
             _write(weights, folder, options, on_event)
             record = {"adapters": [*_merged_before(merged.known), digest]}
             write_whole_file(folder / _RECORD_NAME, json.dumps(record).encode() + b"\n")
@@ -79,7 +82,9 @@ def _digest(adapters: Adapters) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(adapters.tensors.items()):
         digest.update(name.encode())
-        digest.update(adapters.read(name, 0, tensor.num_elements).tobytes())
+        for start in range(0, tensor.num_elements, CHUNK_ELEMENTS):
+            stop = min(start + CHUNK_ELEMENTS, tensor.num_elements)
+            digest.update(memoryview(adapters.read(name, start, stop)).cast("B"))
     return digest.hexdigest()
 
 
@@ -87,8 +92,11 @@ def _merged_before(known: KnownModel) -> list[str]:
     path = known.files.folder / _RECORD_NAME
     if not is_file(path):
         return []
-    content = json.loads(path.read_bytes())
-    return [str(digest) for digest in content.get("adapters", [])]
+    try:
+        found = json.loads(path.read_bytes())["adapters"]
+        return [str(digest) for digest in found]
+    except (OSError, ValueError, KeyError, TypeError):  # a note of ours that someone has changed
+        return []
 
 
 def _refuse_twice(known: KnownModel, digest: str) -> None:

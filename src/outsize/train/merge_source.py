@@ -13,7 +13,7 @@ from outsize.spec.adapter import AdapterSettings
 from outsize.train.adapter import CONFIG_NAME, adapter_settings, settings_of_file
 from outsize.train.committed import CommittedWeights, is_run
 from outsize.train.export_adapter import FILE_PREFIX, FILE_STEM
-from outsize.train.run_folder import read_options
+from outsize.train.run_folder import base_of_run, read_options
 
 
 def has_adapters(folder: Path) -> bool:
@@ -77,7 +77,7 @@ def open_adapters(adapter: str, on_event: OnEvent) -> Adapters:
                 f"write it with: outsize export {folder}"
             )
         weights = CommittedWeights(folder, lambda text: on_event(Notice(text=text)))
-        return Adapters(weights, settings, asked.model, "", folder / "model")
+        return Adapters(weights, settings, base_of_run(folder), "", folder / "model")
     if not is_file(folder / CONFIG_NAME) or not is_file(folder / f"{FILE_STEM}.safetensors"):
         raise UsageError(
             f"{folder} holds no adapters: there is no run in it, and no {CONFIG_NAME} with an "

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from outsize.errors import ModelError, UsageError
-from outsize.formats.hub import open_weights
+from outsize.formats.hub import has_weights, open_weights, resolve
 from outsize.formats.model_spec import KnownModel, know_model
 from outsize.runtime.events import OnEvent
 from outsize.train.merge_source import Adapters, open_adapters
@@ -51,7 +51,8 @@ def open_merged(adapter: str, model: str | None, on_event: OnEvent) -> Merged:
         if name is None:
             raise UsageError("The adapters do not say what model they are for; give --model.")
         known = know_model(name)
-        source = open_weights(known.files)
+        is_whole = not known.files.may_lack_weights or has_weights(known.files)
+        source = open_weights(known.files if is_whole else resolve(name))
         if source is None:
             raise ModelError(
                 f"{name} is a config without weights, so there is nothing to merge into; "

@@ -18,6 +18,8 @@ from outsize.train.merge_source import Adapters
 
 CHUNK_ELEMENTS = 2**20
 
+_ROWS_BYTES = 36 * 2**20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pair:
@@ -64,6 +66,13 @@ class MergedWeights:
     def tensors(self) -> Mapping[str, StoredTensor]:
         """Every tensor by its state-dict name."""
         return self._source.tensors
+
+    @property
+    def reading_bytes(self) -> int:
+        """Bytes that reading takes besides what is returned: an adapter, rows of its product and of
+        the matrix, and a region of a run's state.
+        """
+        return 2 * self.largest_bytes + _ROWS_BYTES
 
     @property
     def largest_bytes(self) -> int:

@@ -43,16 +43,27 @@ def prices(
     """Plan a run by each method that may be chosen, the preferred one first.
 
     Args:
-        options: of the run; options of adapters leave the whole model out.
+        options: of the run.
         known: the model as it is.
         machine: to plan for.
         budget: of the run.
         other: bytes on disk beside state file, journal and logs, by role.
     """
-    methods = [method for method in ORDER if method != "full" or not options.asks_for_adapters]
+    asked = possible(options, has_weights=known.files.kind != "config")
     return tuple(
-        _price(replace(options, method=method), known, machine, budget, other) for method in methods
+        _price(replace(options, method=method), known, machine, budget, other) for method in asked
     )
+
+
+def possible(options: PlanOptions, *, has_weights: bool) -> tuple[MethodType, ...]:
+    """Return the methods that may be chosen, the preferred one first: those that the options speak
+    of, and for a model without weights, whose adapters would be of no use, the whole.
+    """
+    if options.quantization != "nf4":
+        return ("qlora",)
+    if options.asks_for_adapters:
+        return ("lora", "qlora")
+    return ORDER if has_weights else ("full",)
 
 
 def _price(
@@ -91,7 +102,7 @@ def best_method(found: Sequence[MethodPrice]) -> MethodType:
 
 def price_rows(found: Sequence[MethodPrice]) -> tuple[tuple[str, str], ...]:
     """Return a label and a text for each method, in the order to show."""
-    taken = best_method(found) if found else None
+    taken = best_method(found) if any(price.fits for price in found) else None
     return tuple(
         (f"method {price.method}", _words(price) + (": taken" if price.method == taken else ""))
         for price in found

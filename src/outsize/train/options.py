@@ -83,7 +83,7 @@ class TrainOptions:
         sgd_momentum: momentum of SGD.
         adam_epsilon: added to the root of the second moment.
         max_grad_norm: global gradient norm to clip to; 0 switches clipping off.
-        seed: decides the data order and fresh weights.
+        seed: decides the data order, fresh weights and adapters, and the dropout of adapters.
         output: run folder; None picks `runs/<model>-<date>`.
         resume: run folder to go on with; None starts a new run.
         evaluation_data: data set to evaluate on; None evaluates on `evaluation_fraction` of `data`.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from outsize.errors import FormatError
 from outsize.ops.packing import CHUNK_ELEMENTS, PackedMatrix
 from outsize.plan.layer_layout import LayerLayout
 from outsize.train.views import as_bytes, run_tensors
@@ -38,9 +39,19 @@ def pack_layer(
         for start in range(0, count, CHUNK_ELEMENTS):
             values = read(name, start, min(start + CHUNK_ELEMENTS, count))
             if name in packed:
-                packed[name].pack(start, values)
+                _pack(packed[name], name, start, values)
             else:
                 plain[name].view(-1)[start : start + len(values)].copy_(values)
+
+
+def _pack(matrix: PackedMatrix, name: str, start: int, values: Tensor) -> None:
+    try:
+        matrix.pack(start, values)
+    except ValueError as error:
+        raise FormatError(
+            f"{name} has numbers that are not finite near element {start}, so it cannot be packed: "
+            "the model is damaged."
+        ) from error
 
 
 def _resting(

@@ -15,6 +15,9 @@ from outsize.plan.temporaries import contexts_bytes, temporaries_bytes
 from outsize.spec.block import BlockShape
 from outsize.spec.machine import MachineProfile, Processor
 
+_PEFT_BYTES = 17 * 2**20
+"""What importing PEFT adds to a process that has PyTorch and Transformers; measured."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
@@ -62,12 +65,14 @@ def expected_profile(
     model = CostModel(model=layout.model, blocks=blocks, processor=processor)
     temporaries = temporaries_bytes(layout.model, blocks, layout.workload)
     temporaries += contexts_bytes(blocks, layout.workload)
+    has_adapters = any(tensor.added for layer in layout.model.layers for tensor in layer.tensors)
+    baseline_bytes = machine.baseline_bytes + _PEFT_BYTES * has_adapters
     return Profile(
         costs=model.costs(layout.workload),
         keeps_products=layout.num_blocks > 0,
         memory_bytes_per_s=machine.lanes.update_bytes_per_s,
-        fixed_bytes=machine.baseline_bytes + temporaries,
-        baseline_bytes=machine.baseline_bytes,
+        fixed_bytes=baseline_bytes + temporaries,
+        baseline_bytes=baseline_bytes,
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from outsize.errors import StorageError
 from outsize.formats.hub import ModelFiles, open_weights
 from outsize.models.layered import LayeredModel
+from outsize.paths import is_there, user_path
 from outsize.plan.layout import Layout
 from outsize.plan.whole_run import Piece, count_turns, whole_run
 from outsize.results import TierBytes, TrainResult
@@ -113,7 +114,8 @@ def _open_state(
     try:
         if not inputs.resumed:
             # First of all: from now on the run can be resumed, whenever the process dies.
-            folder.start({"num_steps": planning.num_steps, "layout": asdict(layout)})
+            facts = {"num_steps": planning.num_steps, "layout": asdict(layout)}
+            folder.start(facts | {"base": _base(str(folder.options.model))})
         with contextlib.ExitStack() as failed:
             store = create_state(folder.state, planning.extents, notice)
             failed.callback(store.close)
@@ -128,6 +130,12 @@ def _open_state(
             (folder.path / "run.json").unlink(missing_ok=True)
         raise
     return store, journal, slots, 0
+
+
+def _base(model: str) -> str:
+    """Return the model's name, or where it is, for whoever looks for it from another folder."""
+    path = user_path(model)
+    return str(path.resolve()) if is_there(path) else model
 
 
 def _lost(error: StorageError) -> StorageError:

@@ -194,6 +194,15 @@ def span_of_run(path: Path) -> int:
     return int(_fact(path, "layout", "span_elements"))
 
 
+def base_of_run(path: Path) -> str:
+    """Return the model that a run was started from; a path on this machine is absolute.
+
+    Raises:
+        RunError: as `read_run`.
+    """
+    return str(read_run(path).get("base") or _fact(path, "options", "model"))
+
+
 def steps_of_run(path: Path) -> int:
     """Return the steps that a run was started for.
 
@@ -270,7 +279,8 @@ def read_options(path: Path) -> TrainOptions:
     values = _fact(path, "options")
     given = frozenset(_fact(path, "options", "given"))
     rows = _fact(path, "layout", "workload", "micro_batch_rows")
-    return TrainOptions(**{**values, "given": given, "micro_batch_size": rows})
+    own = {"given": given, "micro_batch_size": rows}
+    return TrainOptions(**{"method": "full", **values, **own})  # runs were full before they said so
 
 
 def _fact(path: Path, *keys: str) -> Any:

@@ -78,6 +78,20 @@ def test_zeros_stay_zeros_and_one_number_stays_what_it_is(packing: Packing) -> N
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_are_refused(packing: Packing, bad: float) -> None:
+    values = torch.randn(500)
+    values[77] = bad
+    with pytest.raises(ValueError, match="not finite"):
+        packed(values, packing)
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_numbers_too_small_for_a_scale_become_zeros(packing: Packing) -> None:
+    assert torch.equal(unpacked(torch.full((200,), 1e-44), packing), torch.zeros(200))
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
 def test_chunks_change_nothing(packing: Packing) -> None:
     values = torch.randn(3 * GROUP_ELEMENTS + 31, generator=torch.Generator().manual_seed(1))
     out = torch.empty(len(values))

@@ -60,16 +60,29 @@ def test_what_peft_writes_is_read(tmp_path: Path, how: str) -> None:
         ("[" * 100_000, "does not exist"),
         ('{"peft_type": "IA3"}', "its peft_type is not LORA"),
         ('{"modules_to_save": ["lm_head"]}', "modules_to_save=['lm_head'], which is not supported"),
-        ('{"bias": "all"}', "asks for bias='all'"),
-        ('{"init_lora_weights": "pissa"}', "init_lora_weights='pissa' is not supported"),
-        ('{"init_lora_weights": false}', "init_lora_weights=False is not supported"),
-        ('{"r": 0}', "a rank must be at least 1"),
-        ('{"r": "many"}', "cannot be read"),
-        ('{"lora_dropout": 1.5}', "below 1"),
+        ('{"target_modules": ["q"], "bias": "all"}', "asks for bias='all'"),
+        (
+            '{"target_modules": ["q"], "init_lora_weights": "pissa"}',
+            "init_lora_weights='pissa' is not supported",
+        ),
+        (
+            '{"target_modules": ["q"], "init_lora_weights": false}',
+            "init_lora_weights=False is not supported",
+        ),
+        ('{"target_modules": ["q"], "r": 0}', "a rank must be at least 1"),
+        ('{"target_modules": ["q"], "r": "many"}', "cannot be read"),
+        ('{"target_modules": ["q"], "lora_dropout": 1.5}', "below 1"),
         ('{"target_modules": 3}', "cannot be read"),
-        ('{"rank_pattern": ["q"]}', "cannot be read"),
+        ('{"target_modules": ["q"], "rank_pattern": ["q"]}', "cannot be read"),
         ('{"target_modules": "*"}', "is no pattern"),
-        ('{"rank_pattern": {"(": 2}}', "is no pattern"),
+        ('{"target_modules": ["q"], "rank_pattern": {"(": 2}}', "is no pattern"),
+        ('{"target_modules": ["q"], "rank_pattern": {"(?i)q": 2}}', "is no pattern"),
+        ('{"target_modules": ["q"], "r": Infinity}', "is no whole number"),
+        ('{"target_modules": ["q"], "r": 8.5}', "is no whole number"),
+        ('{"target_modules": ["q"], "lora_alpha": NaN}', "is not finite"),
+        ('{"target_modules": ["q"], "use_dora": "false"}', "is neither true nor false"),
+        ('{"target_modules": ".*q", "layers_to_transform": [1]}', "not for a pattern"),
+        ('{"r": 4}', "target_modules is not set"),
     ],
 )
 def test_a_configuration_that_cannot_be_honoured_is_refused(content: str, words: str) -> None:
@@ -99,7 +112,7 @@ def test_options_that_contradict_each_other_are_refused(
 
 
 def test_something_else_than_a_configuration_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"must be a peft\.LoraConfig, or a path; got object"):
+    with pytest.raises(UsageError, match=r"must be a peft\.LoraConfig, or text; got object"):
         config_text(object())
 
 
