@@ -49,7 +49,7 @@ def read_options() -> argparse.Namespace:
 
 def command(options: argparse.Namespace, budget: str) -> list[str]:
     return [
-        "outsize", "train", options.model, "--data", "builtin:python-reference",
+        "outsize", "train", options.model, "--method", "full", "--data", "builtin:python-reference",
         "--memory", budget, "--steps", str(options.steps),
     ]  # fmt: skip
 

@@ -24,7 +24,8 @@ def train_arguments(
 ) -> list[str]:
     """Return the arguments of `outsize`: fresh weights, no clipping."""
     return [
-        "train", str(model), "--tokenizer", "smollm2-135m", "--data", "builtin:python-reference",
+        "train", str(model), "--method", "full",
+        "--tokenizer", "smollm2-135m", "--data", "builtin:python-reference",
         "--memory", options.memory, "--steps", str(steps),
         "--tokens-per-step", str(options.tokens_per_step),
         "--max-seq-length", str(options.seq_length), "--max-grad-norm", "0",

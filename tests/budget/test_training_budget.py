@@ -32,6 +32,7 @@ def least_budget_bytes(files: tuple[Path, Path], output: Path, length: int = 256
     code, refused = outsize(
         "train", model, "--data", data, "--max-seq-length", length,
         "--tokens-per-step", 4 * length, "--steps", 1, "--memory", "420MiB", "--output", output,
+        "--method", "full",
     )  # fmt: skip
     assert code == 2
     return int(refused["error"]["needed_bytes"]) + 24 * MIB
@@ -47,7 +48,7 @@ def train(files: tuple[Path, Path], output: Path, *arguments: object) -> dict:
     model, data = files
     code, result = outsize(
         "train", model, "--data", data, "--output", output, "--max-seq-length", 256,
-        "--tokens-per-step", 1024, "--steps", 3, *arguments,
+        "--tokens-per-step", 1024, "--steps", 3, "--method", "full", *arguments,
     )  # fmt: skip
     assert code == 0, result
     return result
@@ -68,6 +69,18 @@ def check_budget(result: dict) -> None:
 def test_a_run_stays_inside_its_prediction(files, tmp_path, tight_bytes, more_bytes, dtype):
     memory = tight_bytes + more_bytes
     result = train(files, tmp_path / "run", "--memory", memory, "--dtype", dtype)
+    check_budget(result)
+
+
+@pytest.mark.parametrize("method", ["dora", "qlora"])
+def test_adapters_stay_inside_their_prediction(files, tmp_path, tight_bytes, method):
+    result = train(files, tmp_path / "run", "--memory", tight_bytes, "--method", method)
+    check_budget(result)
+    assert result["method"] == method
+
+
+def test_moments_in_8_bits_stay_inside_their_prediction(files, tmp_path, tight_bytes):
+    result = train(files, tmp_path / "run", "--memory", tight_bytes, "--optim", "adamw_8bit")
     check_budget(result)
 
 

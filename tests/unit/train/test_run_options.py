@@ -187,3 +187,15 @@ def test_a_run_that_lost_a_part_of_itself_is_refused(run: Path, part: str) -> No
     (run / "run.json").write_text(json.dumps(content))
     with pytest.raises(RunError, match=r"does not say how the run was started"):
         outsize.plan(resume=str(run), machine="laptop")
+
+
+def test_a_run_from_before_there_were_methods_trains_the_whole(run: Path) -> None:
+    content = json.loads((run / "run.json").read_text())
+    for name in [n for n in content["options"] if n.startswith(("method", "lora", "quant"))]:
+        del content["options"][name]
+    (run / "run.json").write_text(json.dumps(content))
+    assert read_options(run).method == "full"
+    merged = merged_options(run, asked(run, method="full"))
+    assert (merged.method, merged.has_adapters) == ("full", False)
+    with pytest.raises(RunError, match="method: the run has 'full', asked is 'lora'"):
+        merged_options(run, asked(run, method="lora"))
