@@ -61,7 +61,7 @@ def span_elements(model: ModelSpec) -> int:
     format.
     """
     elements = _LEAST_SPAN_ELEMENTS
-    while model.num_elements > _MOST_SPANS * elements:
+    while model.num_trainable > _MOST_SPANS * elements:
         elements *= 4
     return elements
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from outsize.errors import BudgetError
 from outsize.formats.model_spec import KnownModel
+from outsize.plan.residency import DoesNotFitError
 from outsize.quantities import format_bytes, format_seconds
 from outsize.results import TierBytes
 from outsize.spec.adapter import adapt
@@ -75,11 +75,12 @@ def _price(
 ) -> MethodPrice:
     adapted = with_method(known, options)
     num_trainable = adapted.spec.num_trainable
+    planner = Planner(options, adapted, machine, None)
     try:
-        _, choice = Planner(options, adapted, machine, None).choose(budget, other)
-    except BudgetError as error:
+        _, choice = planner.find(budget, other)
+    except DoesNotFitError:
         return MethodPrice(
-            method=options.method, num_trainable=num_trainable, host_bytes=error.needed_bytes
+            method=options.method, num_trainable=num_trainable, host_bytes=planner.least_bytes()
         )
     layout, planned = choice.candidate.layout, choice.planned
     disk_bytes = sum(disk_roles(layout, plan_lists(planned.plan), other).values())

@@ -68,11 +68,8 @@ class Planner:
         Raises:
             BudgetError: none fits.
         """
-        disk_bytes = budget.disk - sum(other.values())
         try:
-            if budget.host < LEAST_HOST_BYTES:  # a run refuses it whatever is planned
-                raise DoesNotFitError(LEAST_HOST_BYTES)
-            return self._preferred(budget.host, disk_bytes, self._options.objective)
+            return self.find(budget, other)
         except DoesNotFitError as error:
             raise no_plan(
                 self._options,
@@ -82,6 +79,22 @@ class Planner:
                 LEAST_HOST_BYTES,
                 self._most_bytes,
             ) from error
+
+    def find(self, budget: TierBytes, other: Mapping[str, int]) -> tuple[Shape, Choice]:
+        """Do what `choose` does, without looking for what would fit instead.
+
+        Raises:
+            DoesNotFitError: none fits.
+        """
+        if budget.host < LEAST_HOST_BYTES:  # a run refuses it whatever is planned
+            raise DoesNotFitError(LEAST_HOST_BYTES)
+        disk_bytes = budget.disk - sum(other.values())
+        return self._preferred(budget.host, disk_bytes, self._options.objective)
+
+    def least_bytes(self) -> int:
+        """Return the smallest host budget that any shape has a plan for."""
+        least_bytes = smallest_budget_bytes([shape.candidate for shape in self._shapes])
+        return max(LEAST_HOST_BYTES, least_bytes)
 
     def shape_of(self, asked: TrainOptions) -> Candidate:
         """Return the smallest shape of another request."""
