@@ -20,7 +20,10 @@ from outsize.train.options import TrainOptions
         ({"warmup_steps": 1, "warmup_ratio": 0.1}, "warmup_steps and warmup_ratio exclude"),
         ({"lr_scheduler_type": "constant", "warmup_steps": 1}, "constant_with_warmup"),
         ({"sgd_momentum": 0.9}, "is for optim=sgd, and optim is adamw_torch"),
-        ({"optim": "sgd", "adam_beta1": 0.8}, "is for optim=adamw_torch or lion_32bit, and"),
+        (
+            {"optim": "sgd", "adam_beta1": 0.8},
+            "is for optim=adamw_torch or adamw_8bit or lion_32bit or lion_8bit, and",
+        ),
         ({"optim": "lion_32bit", "adam_epsilon": 1e-6}, "Leave it out, or give --optim adamw_t"),
         ({"evaluation_data": "e", "evaluation_fraction": 0.1}, "exclude each other"),
         ({"evaluation_steps": 5}, "needs --evaluation-data or --evaluation-fraction"),

@@ -22,10 +22,10 @@ LLAMA = {
     "model_type": "llama",
     "hidden_size": 2048,
     "intermediate_size": 5632,
-    "num_hidden_layers": 8,
+    "num_hidden_layers": 4,
     "num_attention_heads": 16,
     "num_key_value_heads": 4,
-    "vocab_size": 8192,
+    "vocab_size": 128_000,
 }
 
 
@@ -47,11 +47,10 @@ def found(known: KnownModel, host: int, disk: int = 10**12, **changes: object):
 
 
 def test_the_first_that_fits_is_taken(known: KnownModel) -> None:
-    needs = [price.host_bytes for price in found(known, 400 * 2**20)]
-    assert needs == sorted(needs, reverse=True)
-    assert best_method(found(known, needs[0] + GIB)) == "full"
-    between = (needs[0] + needs[1]) // 2
-    taken = found(known, between)
+    full, *adapters = [price.host_bytes for price in found(known, 400 * 2**20)]
+    assert full > max(adapters)  # gradients of table and head take more than fp32 adapters
+    assert best_method(found(known, full + GIB)) == "full"
+    taken = found(known, full - (full - max(adapters)) // 4)
     assert [price.fits for price in taken] == [False, True, True]
     assert best_method(taken) == "lora"
     labels = dict(price_rows(taken))
@@ -110,9 +109,9 @@ def test_a_machine_with_an_accelerator_is_planned_for(
     tmp_path: Path, changes: dict[str, object]
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
-    asked = PlanOptions(model=str(tmp_path), machine="workstation-24gb", **changes)  # type: ignore[arg-type]
+    asked = PlanOptions(model=str(tmp_path), machine="workstation-24gb", dry_run=True, **changes)  # type: ignore[arg-type]
     expected = {"": "full", "lora_r": "lora", "quantization": "qlora"}["".join(changes)]
-    assert foresee(replace(asked, dry_run=True), ignore).method == expected
+    assert foresee(asked, ignore).method == expected
 
 
 def test_a_model_without_weights_never_gets_adapters_by_itself(tmp_path: Path) -> None:
