@@ -186,3 +186,21 @@ def test_a_disk_that_is_too_full_for_the_merge_leaves_nothing(
     with pytest.raises(OutsizeError, match="No space left on device"):
         outsize.merge(str(run / "run"), output=str(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
+
+
+def test_answers_with_adapters_are_those_of_the_merged_model(run: Path) -> None:
+    outsize.export(str(run / "run"), output=str(run / "to-answer"))
+    outsize.merge(str(run / "run"), output=str(run / "whole"), dtype="float32")
+    answers = [
+        outsize.generate(str(run / name), prompt="7 times", max_new_tokens=12, temperature=0.0).text
+        for name in ("run", "to-answer", "whole", "model")
+    ]
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0] != answers[3]
+
+
+def test_a_target_that_is_none_is_refused_before_anything_is_prepared(tmp_path: Path) -> None:
+    asked = settings(tmp_path, method="lora", target_modules="q_porj")
+    with pytest.raises(UsageError, match="Did you mean q_proj"):
+        outsize.train(**asked)
+    assert not (tmp_path / "run").exists()

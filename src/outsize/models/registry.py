@@ -62,14 +62,14 @@ def build(
     """
     architecture, config = read_config(source)
     entries = {**config.to_dict(), "architectures": [architecture.name]}
+    place, formula = f"this {architecture.name}'s configuration", None
+    if adapter is not None:  # before PEFT says the same in fewer words
+        formula = adapt(spec_from_config(entries, place), adapter, packing)
     skeleton = build_skeleton(architecture, config, dtype, packed_attention, adapter)
-    formula = spec_from_config(entries, f"this {architecture.name}'s configuration")
-    if adapter is not None:
-        formula = adapt(formula, adapter, packing)
     return Decoder(
         skeleton,
         dtype=dtype,
-        formula=formula,
+        formula=formula or spec_from_config(entries, place),
         adapter=adapter,
         max_positions=getattr(config, "max_position_embeddings", None),
         logit_scale=architecture.logit_scale(config),

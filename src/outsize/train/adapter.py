@@ -99,7 +99,7 @@ def _read(given: str) -> dict[str, Any]:
         path = Path(given) / CONFIG_NAME if is_folder(Path(given)) else Path(given)
         if not is_file(path):
             raise UsageError(
-                f"{path} does not exist; lora_config is a {CONFIG_NAME} or the folder of one."
+                f"{path} does not exist; lora_config is an {CONFIG_NAME} or the folder of one."
             )
         try:
             text, place = path.read_text(errors="replace"), str(path)

@@ -28,7 +28,7 @@ from outsize.train.adapter import settled
 from outsize.train.budgets import free_disk_bytes, host_budget_bytes
 from outsize.train.data.child import prepare_in_child
 from outsize.train.data.options import DataOptions
-from outsize.train.methods import best_method, price_rows
+from outsize.train.methods import best_method, price_rows, with_method
 from outsize.train.options import PlanOptions, TrainOptions
 from outsize.train.run_folder import RunFolder, merged_options
 
@@ -74,6 +74,8 @@ def launch(
     host_bytes = _host_budget_bytes(options, on_event, own_model)
     if options.resume is None and options.method == "auto":
         options = _with_method(options, on_event, own_model)
+    elif options.resume is None and options.has_adapters and not own_model:
+        _check_adapters(options)
     was_there = options.output is not None and is_there(Path(options.output))
     folder = _open_folder(options)
     made_here = options.resume is None
@@ -108,6 +110,15 @@ def _with_method(options: TrainOptions, on_event: OnEvent, own_model: bool) -> T
         found = choose_method(PlanOptions(**values), on_event)
     on_event(Planned(rows=price_rows(found)))
     return dataclasses.replace(options, method=best_method(found))
+
+
+def _check_adapters(options: TrainOptions) -> None:
+    """Refuse adapters that fit no matrix of the model, before anything is prepared."""
+    from outsize.formats.model_spec import know_model
+
+    if options.model is not None:
+        values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+        with_method(know_model(options.model), PlanOptions(**values))
 
 
 def _host_budget_bytes(options: TrainOptions, on_event: OnEvent, own_model: bool) -> int:

@@ -55,7 +55,7 @@ def test_what_peft_writes_is_read(tmp_path: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("nowhere", "nowhere does not exist; lora_config is a adapter_config.json"),
+        ("nowhere", "nowhere does not exist; lora_config is an adapter_config.json"),
         ("{", "is not valid JSON"),
         ("[" * 100_000, "does not exist"),
         ('{"peft_type": "IA3"}', "its peft_type is not LORA"),
