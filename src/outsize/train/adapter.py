@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from outsize.errors import UsageError
-from outsize.paths import is_file, is_folder
+from outsize.paths import is_file, is_folder, user_path
 from outsize.spec.adapter import ALL_LINEAR, AdapterSettings, InitLoraWeights, pattern_of_key
 from outsize.store.kernel import reason
 from outsize.train.options import TrainOptions
@@ -96,7 +96,8 @@ def _read(given: str) -> dict[str, Any]:
     """Return the content of a file, of the folder that has it, or of the text itself."""
     text, place = given, "lora_config"
     if not given.lstrip().startswith("{"):
-        path = Path(given) / CONFIG_NAME if is_folder(Path(given)) else Path(given)
+        path = user_path(given)
+        path = path / CONFIG_NAME if is_folder(path) else path
         if not is_file(path):
             raise UsageError(
                 f"{path} does not exist; lora_config is an {CONFIG_NAME} or the folder of one."

@@ -136,7 +136,9 @@ class _Importer:
             self._finish_one()
 
     def _base(self, index: int) -> dict[str, Tensor]:
-        """Write what steps only read of a layer, and return it: it lies at the arena's start."""
+        """Write what steps only read of a layer, and return it where adapters start from it: it
+        lies at the arena's start.
+        """
         layer, dtype = self._layout.layers[index], self._model.dtype
         if not layer.frozen:
             return {}
@@ -154,6 +156,9 @@ class _Importer:
         if not layer.is_packed:
             self.finish()
             return run_tensors(run, layer.frozen, dtype)
+        if not any(p.tensor.added and len(p.tensor.shape) == 1 for p in layer.tensors):
+            self.finish()
+            return {}  # only magnitudes start from what they are added to
         unpack_layer(layer, resting, run, dtype)
         self.finish()
         moved = self._arena.view(0, size + run_bytes)

@@ -163,7 +163,7 @@ def _digest(layout: Layout, fingerprint: str | None, threads: int | None) -> str
         _FORMAT,
         fingerprint,
         threads,
-        *(metadata.version(package) for package in ("outsize", "torch", "transformers")),
+        *map(_version, ("outsize", "torch", "transformers", "peft")),
         model.architecture,
         model.hidden_size,
         model.vocab_size,
@@ -183,6 +183,13 @@ def _digest(layout: Layout, fingerprint: str | None, threads: int | None) -> str
         layout.span_elements,
     )
     return hashlib.blake2b(repr(tuple(facts)).encode(), digest_size=12).hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _now() -> str:

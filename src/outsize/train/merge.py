@@ -20,7 +20,7 @@ from outsize.formats.export import SafetensorsWriter
 from outsize.formats.model_spec import KnownModel
 from outsize.isolate import run_isolated
 from outsize.options import MergeOptions
-from outsize.paths import is_file
+from outsize.paths import is_file, user_path
 from outsize.quantities import align_up
 from outsize.results import MergeResult, TierBytes
 from outsize.runtime.events import OnEvent, PhaseAdvanced, phase
@@ -57,7 +57,7 @@ def run_merge(options: MergeOptions, on_event: OnEvent, start_s: float) -> Merge
         no run's, before that a child process of about 400 MiB for config and tokenizer. On disk the
         model in its new dtype.
     """
-    folder = Path(str(options.output))
+    folder = user_path(str(options.output))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         what = "is not empty" if folder.is_dir() else "is a file"
         raise RunError(f"{folder} {what}; choose another folder with --output.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from outsize.errors import FormatError, UsageError
 from outsize.formats.safetensors import SafetensorsSource
 from outsize.formats.source import Float32Array, StoredTensor, WeightSource
-from outsize.paths import is_file
+from outsize.paths import is_file, user_path
 from outsize.runtime.events import Notice, OnEvent
 from outsize.spec.adapter import AdapterSettings
 from outsize.train.adapter import CONFIG_NAME, adapter_settings, settings_of_file
@@ -67,7 +67,7 @@ def open_adapters(adapter: str, on_event: OnEvent) -> Adapters:
         UsageError: it is neither a run that trained adapters nor a folder of PEFT's.
         OutsizeError: its files are damaged, or the run is in use.
     """
-    folder = Path(adapter)
+    folder = user_path(adapter)
     if is_run(folder):
         asked = read_options(folder)
         settings = adapter_settings(asked)
