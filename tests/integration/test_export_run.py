@@ -219,7 +219,7 @@ def test_a_full_disk_leaves_nothing(
     message = refused(run, tmp_path / "out", StorageError)
     assert "No space left on device. What was written of it has been removed." in message
     monkeypatch.undo()
-    monkeypatch.setattr("outsize.train.export.StreamFile", _FullAtOnce)
+    monkeypatch.setattr("outsize.train.new_folder.StreamFile", _FullAtOnce)
     message = refused(run, tmp_path / "out", StorageError)
     assert message.startswith(f"Writing to {tmp_path / 'out'} failed: No space left on device.")
 

@@ -123,8 +123,9 @@ def adapt(model: ModelSpec, settings: AdapterSettings, packing: Packing | None =
         _adapted(layer, settings, blocks.get(id(layer)), in_first, packing)
         for layer in model.layers
     )
-    _check_targets(model, settings, layers)
-    return replace(model, layers=layers)
+    adapted = replace(model, layers=layers)
+    _check_targets(adapted, settings)
+    return adapted
 
 
 def _adapted(
@@ -187,11 +188,9 @@ def _signature(
     return f"{layer.signature}:{frozen}{f':lora:{digest}' if added else ''}"
 
 
-def _check_targets(
-    model: ModelSpec, settings: AdapterSettings, layers: tuple[LayerSpec, ...]
-) -> None:
+def _check_targets(model: ModelSpec, settings: AdapterSettings) -> None:
     blocks = model.layers[1:-1]
-    modules = [t.name.rpartition(".")[0] for b in blocks for t in b.tensors if _is_matrix(t)]
+    modules = [t.name.rpartition(".")[0] for b in blocks for t in b.frozen if _is_matrix(t)]
     ends = tuple(dict.fromkeys(module.rpartition(".")[2] for module in modules))
     wanted = settings.target_modules
     for name in () if isinstance(wanted, str) else wanted:
@@ -202,7 +201,7 @@ def _check_targets(
                 f"target_modules names {name}, and no matrix of the model's blocks is called so."
                 f"{hint}\n  They are {', '.join(ends)}; {ALL_LINEAR} means all of them."
             )
-    if not any(tensor.added for layer in layers for tensor in layer.tensors):
+    if not model.has_adapters:
         raise UsageError(
             "target_modules, exclude_modules and layers_to_transform leave no matrix that gets an "
             f"adapter; the model has {len(blocks)} blocks with {', '.join(ends)}."

@@ -87,6 +87,11 @@ class ModelSpec:
         return sum(t.num_elements for layer in self.layers for t in layer.trainable)
 
     @property
+    def has_adapters(self) -> bool:
+        """Whether the method has added any tensor."""
+        return any(tensor.added for layer in self.layers for tensor in layer.tensors)
+
+    @property
     def trains_table(self) -> bool:
         """Whether steps change the embedding."""
         return bool(self.layers[0].trainable)

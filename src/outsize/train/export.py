@@ -8,8 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outsize.errors import BudgetError, Contributor, Remedy, RunError, StorageError
+from outsize.errors import Contributor
 from outsize.formats.export import SafetensorsWriter
 from outsize.formats.source import Float32Array
-from outsize.formats.stream_file import StreamFile
 from outsize.options import ExportOptions
 from outsize.plan.layout import role
-from outsize.quantities import align_up
 from outsize.results import ExportResult, TierBytes
 from outsize.runtime.events import Notice, OnEvent, PhaseAdvanced, phase
 from outsize.store.budget import host_limits, peak_resident_bytes, resident_bytes
@@ -34,9 +31,9 @@ from outsize.train.export_adapter import (
     FILE_PREFIX,
     FILE_STEM,
     MOST_BYTES,
-    ExportedAdapters,
-    exported_adapters,
+    adapter_config,
 )
+from outsize.train.new_folder import copy_small_files, new_folder, refuse_used, require_budget
 
 _CHUNK_ELEMENTS = 2**20
 """Elements that are read, rounded and written at once."""
@@ -69,17 +66,17 @@ def run_export(options: ExportOptions, on_event: OnEvent, start_s: float) -> Exp
     """
     run = Path(options.run)
     with closing(CommittedWeights(run, lambda text: on_event(Notice(text=text)))) as weights:
-        adapters = exported_adapters(run, weights.layout)
+        adapters = adapter_config(run, weights.layout)
         usual = "bfloat16" if adapters is None else "float32"
         options = replace(options, dtype=options.dtype or usual)
         target = _target(options, run, weights)
         with new_folder(target.folder):
             copy_small_files(run / "model", target.folder)
             if adapters is not None:
-                write_whole_file(target.folder / CONFIG_NAME, adapters.config_text.encode())
+                write_whole_file(target.folder / CONFIG_NAME, adapters.encode())
             elif (run / "model" / "config.json").exists():  # layers of the caller's own have none
                 _write_config(run / "model", target.folder, str(options.dtype), weights)
-            _write_weights(weights, target.folder, options, adapters, on_event)
+            _write_weights(weights, target.folder, options, adapters is not None, on_event)
         return _result(options, weights, target, time.monotonic() - start_s)
 
 
@@ -103,9 +100,7 @@ def round_to_bfloat16(values: Float32Array) -> NDArray[np.uint16]:
 
 def _target(options: ExportOptions, run: Path, weights: CommittedWeights) -> _Target:
     folder = Path(options.output) if options.output is not None else run / "export"
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "is not empty" if folder.is_dir() else "is a file"
-        raise RunError(f"{folder} {what}; choose another folder with --output.")
+    refuse_used(folder)
     budget_bytes = options.memory_bytes or host_limits().free_bytes
     _check_budget(options, weights, budget_bytes)
     existing = next(p for p in (folder, *folder.resolve().parents) if p.exists())
@@ -117,60 +112,16 @@ def _check_budget(options: ExportOptions, weights: CommittedWeights, budget_byte
     sizes = weights.layout.region_bytes
     region_bytes = max(size for name, size in sizes.items() if role(name) == "state")
     process_bytes = resident_bytes()
-    needed_bytes = process_bytes + region_bytes + _WORK_BYTES
-    if needed_bytes <= budget_bytes:
-        return
-    remedy_bytes = align_up(needed_bytes, 8 * 2**20) + 8 * 2**20
-    raise BudgetError(
+    require_budget(
         f"Exporting {options.run}",
-        needed_bytes=needed_bytes,
-        budget_bytes=budget_bytes,
-        tier="host",
-        contributors=(
+        process_bytes + region_bytes + _WORK_BYTES,
+        budget_bytes,
+        (
             Contributor(role="interpreter and libraries", size_bytes=process_bytes),
             Contributor(role="one span of state", size_bytes=region_bytes),
             Contributor(role="rounding and writing", size_bytes=_WORK_BYTES),
         ),
-        remedies=(
-            Remedy(change=f"--memory {remedy_bytes // 2**20}MiB", needed_bytes=needed_bytes),
-        ),
     )
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[None]:
-    """Make a folder; when something fails, remove it, or what was written into an empty one."""
-    was_there = folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException as error:
-        for path in folder.glob("*") if was_there else ():
-            path.unlink(missing_ok=True)
-        if not was_there:
-            shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise StorageError(
-                f"Writing to {folder} failed: {error.strerror}. "
-                "What was written of it has been removed."
-            ) from error
-        raise
-
-
-def copy_small_files(source: Path, target: Path) -> None:
-    """Copy tokenizer, chat template and generation config."""
-    for path in sorted(source.iterdir()):
-        if path.is_file() and path.name != "config.json":
-            copy = StreamFile(target / path.name)
-            try:
-                with path.open("rb", buffering=0) as file:
-                    while piece := file.read(4 * 2**20):
-                        copy.append(memoryview(piece))
-                copy.complete()
-                copy.publish()
-            except BaseException:
-                copy.discard()
-                raise
 
 
 def _write_config(source: Path, target: Path, dtype: str, weights: CommittedWeights) -> None:
@@ -184,17 +135,17 @@ def _write_weights(
     weights: CommittedWeights,
     folder: Path,
     options: ExportOptions,
-    adapters: ExportedAdapters | None,
+    has_adapters: bool,
     on_event: OnEvent,
 ) -> None:
     tensors, dtype = weights.tensors.values(), STORED_DTYPE[str(options.dtype)]
-    prefix = "" if adapters is None else FILE_PREFIX
+    prefix = FILE_PREFIX if has_adapters else ""
     announced = [(f"{prefix}{t.name}", t.shape, dtype) for t in tensors]
     total, done = weights.layout.model.num_trainable, 0
-    if adapters is None:
-        writer = SafetensorsWriter(folder, announced, options.max_shard_bytes)
-    else:  # PEFT reads one file
+    if has_adapters:  # PEFT reads one file
         writer = SafetensorsWriter(folder, announced, MOST_BYTES, FILE_STEM)
+    else:
+        writer = SafetensorsWriter(folder, announced, options.max_shard_bytes)
     with phase("export", on_event, total, "parameters"), writer:
         for tensor in tensors:
             for start in range(0, tensor.num_elements, _CHUNK_ELEMENTS):

@@ -1,7 +1,7 @@
 """What PEFT wants to know of adapters that a run has trained. No torch in here."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +17,17 @@ FILE_PREFIX = "base_model.model."
 MOST_BYTES = 2**62
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportedAdapters:
-    """The adapters of a run.
-
-    Attributes:
-        config_text: content of `adapter_config.json`.
-    """
-
-    config_text: str
-
-
-def exported_adapters(run: Path, layout: Layout) -> ExportedAdapters | None:
-    """Return what is to be said of a run's adapters; None for a run without any.
+def adapter_config(run: Path, layout: Layout) -> str | None:
+    """Return the text of a run's `adapter_config.json`; None for a run without adapters.
 
     Raises:
         RunError: the run's record is damaged.
     """
-    if not any(tensor.added for layer in layout.model.layers for tensor in layer.tensors):
+    if not layout.model.has_adapters:
         return None
-    options = read_options(run)
-    settings = adapter_settings(options)
+    settings = adapter_settings(read_options(run))
     assert settings is not None
-    entries = config_entries(settings, layout, base_of_run(run))
-    return ExportedAdapters(config_text=json.dumps(entries, indent=2) + "\n")
+    return json.dumps(config_entries(settings, layout, base_of_run(run)), indent=2) + "\n"
 
 
 def config_entries(settings: AdapterSettings, layout: Layout, base: str) -> dict[str, Any]:

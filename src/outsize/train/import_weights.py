@@ -73,7 +73,7 @@ def import_state(
     Cost: up to three spans of the arena, and for fresh weights the largest layer in fp32 there;
     writes 4 bytes a parameter for the master and for each moment.
     """
-    draws = source is None or any(t.added for layer in model.spec.layers for t in layer.tensors)
+    draws = source is None or model.spec.has_adapters
     limit = _drawn_at(arena, layout) if draws else arena.size_bytes
     importer = _Importer(layout, model, source, seed, arena, limit, store, slots, on_progress)
     for index in range(len(layout.layers)):

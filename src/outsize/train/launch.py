@@ -105,9 +105,8 @@ def _with_method(options: TrainOptions, on_event: OnEvent, own_model: bool) -> T
         return dataclasses.replace(options, method="full")
     from outsize.train.foresee import choose_method
 
-    values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
     with phase("methods", on_event):
-        found = choose_method(PlanOptions(**values), on_event)
+        found = choose_method(_as_plan(options), on_event)
     on_event(Planned(rows=price_rows(found)))
     return dataclasses.replace(options, method=best_method(found))
 
@@ -117,8 +116,12 @@ def _check_adapters(options: TrainOptions) -> None:
     from outsize.formats.model_spec import know_model
 
     if options.model is not None:
-        values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
-        with_method(know_model(options.model), PlanOptions(**values))
+        with_method(know_model(options.model), _as_plan(options))
+
+
+def _as_plan(options: TrainOptions) -> PlanOptions:
+    values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+    return PlanOptions(**values)
 
 
 def _host_budget_bytes(options: TrainOptions, on_event: OnEvent, own_model: bool) -> int:
@@ -131,8 +134,7 @@ def _host_budget_bytes(options: TrainOptions, on_event: OnEvent, own_model: bool
         if not own_model and options.memory_bytes is not None:
             from outsize.train.foresee import foresee
 
-            values = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
-            foresee(PlanOptions(**values), on_event)
+            foresee(_as_plan(options), on_event)
         raise
 
 

@@ -15,13 +15,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from outsize.errors import BudgetError, Contributor, Remedy, RunError
+from outsize.errors import Contributor, RunError
 from outsize.formats.export import SafetensorsWriter
 from outsize.formats.model_spec import KnownModel
 from outsize.isolate import run_isolated
 from outsize.options import MergeOptions
 from outsize.paths import is_file, user_path
-from outsize.quantities import align_up
 from outsize.results import MergeResult, TierBytes
 from outsize.runtime.events import OnEvent, PhaseAdvanced, phase
 from outsize.store.budget import (
@@ -32,10 +31,11 @@ from outsize.store.budget import (
 )
 from outsize.store.durable import write_whole_file
 from outsize.train.budgets import LEAST_HOST_BYTES
-from outsize.train.export import STORED_DTYPE, copy_small_files, new_folder, round_to_bfloat16
+from outsize.train.export import STORED_DTYPE, round_to_bfloat16
 from outsize.train.merge_source import Adapters
 from outsize.train.merged import open_merged
 from outsize.train.merger import CHUNK_ELEMENTS, MergedWeights, row_chunks
+from outsize.train.new_folder import copy_small_files, new_folder, refuse_used, require_budget
 
 _WORK_BYTES = 64 * 2**20
 """Room for a chunk in fp32, what is added to it, its rounding, and page cache of what is written.
@@ -58,9 +58,7 @@ def run_merge(options: MergeOptions, on_event: OnEvent, start_s: float) -> Merge
         model in its new dtype.
     """
     folder = user_path(str(options.output))
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "is not empty" if folder.is_dir() else "is a file"
-        raise RunError(f"{folder} {what}; choose another folder with --output.")
+    refuse_used(folder)
     with closing(open_merged(options.adapter, options.model, on_event)) as merged:
         weights = merged.weights
         budget_bytes = options.memory_bytes or host_limits().free_bytes
@@ -112,28 +110,15 @@ def _check_budget(
 ) -> None:
     process_bytes = resident_bytes()
     child_bytes = 0 if prepared is not None else LEAST_HOST_BYTES
+    contributors = [
+        Contributor(role="interpreter and libraries", size_bytes=process_bytes),
+        Contributor(role="largest adapter", size_bytes=2 * weights.largest_bytes),
+        Contributor(role="rows of a matrix", size_bytes=_WORK_BYTES),
+    ]
+    if child_bytes:
+        contributors.append(Contributor(role="config and tokenizer", size_bytes=child_bytes))
     needed_bytes = process_bytes + max(child_bytes, 2 * weights.largest_bytes + _WORK_BYTES)
-    if needed_bytes <= budget_bytes:
-        return
-    remedy_bytes = align_up(needed_bytes, 8 * 2**20) + 8 * 2**20
-    raise BudgetError(
-        f"Merging {options.adapter}",
-        needed_bytes=needed_bytes,
-        budget_bytes=budget_bytes,
-        tier="host",
-        contributors=(
-            Contributor(role="interpreter and libraries", size_bytes=process_bytes),
-            Contributor(role="largest adapter", size_bytes=2 * weights.largest_bytes),
-            Contributor(role="rows of a matrix", size_bytes=_WORK_BYTES),
-            *(
-                (Contributor(role="config and tokenizer", size_bytes=child_bytes),)
-                * bool(child_bytes)
-            ),
-        ),
-        remedies=(
-            Remedy(change=f"--memory {remedy_bytes // 2**20}MiB", needed_bytes=needed_bytes),
-        ),
-    )
+    require_budget(f"Merging {options.adapter}", needed_bytes, budget_bytes, tuple(contributors))
 
 
 def _prepare(model: str, prepared: Path | None, folder: Path, dtype: str) -> None:

@@ -215,8 +215,7 @@ class TrainOptions:
 
     def _check_optimizer(self) -> None:
         for name, users in _ONLY_FOR.items():
-            usual = type(self).__dataclass_fields__[name].default
-            if self.optim not in users and getattr(self, name) != usual:
+            if self.optim not in users and self._is_changed(name):
                 raise UsageError(
                     f"{name} is for optim={' or '.join(users)}, and optim is {self.optim}. "
                     f"Leave it out, or give --optim {users[0]}."
@@ -233,11 +232,10 @@ class TrainOptions:
         return bool(self._of_adapters())
 
     def _of_adapters(self) -> list[str]:
-        return [
-            name
-            for name in _FOR_ADAPTERS
-            if getattr(self, name) != type(self).__dataclass_fields__[name].default
-        ]
+        return [name for name in _FOR_ADAPTERS if self._is_changed(name)]
+
+    def _is_changed(self, name: str) -> bool:
+        return bool(getattr(self, name) != type(self).__dataclass_fields__[name].default)
 
     def _check_method(self) -> None:
         changed = self._of_adapters()

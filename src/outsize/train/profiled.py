@@ -65,8 +65,7 @@ def expected_profile(
     model = CostModel(model=layout.model, blocks=blocks, processor=processor)
     temporaries = temporaries_bytes(layout.model, blocks, layout.workload)
     temporaries += contexts_bytes(blocks, layout.workload)
-    has_adapters = any(tensor.added for layer in layout.model.layers for tensor in layer.tensors)
-    baseline_bytes = machine.baseline_bytes + _PEFT_BYTES * has_adapters
+    baseline_bytes = machine.baseline_bytes + _PEFT_BYTES * layout.model.has_adapters
     return Profile(
         costs=model.costs(layout.workload),
         keeps_products=layout.num_blocks > 0,
